@@ -1,0 +1,1 @@
+"""The HTTP server: Flask app, gunicorn entry, metrics."""

@@ -1,0 +1,76 @@
+"""The only reader of the environment.
+
+Every variable the server understands, its default, and what it means. A bad value stops the start, and the message
+names every bad value at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sam3_backend.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """The server's settings; each field is read from the environment variable of the same name in capitals."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 for every interface.")
+    port: int = Field(9090, ge=0, le=65535, description="Port to listen on.")
+    workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds a model of its own.")
+    threads: int = Field(8, ge=1, le=256, description="Request threads per worker.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+
+    basic_auth_user: str | None = Field(None, description="User name that Label Studio must send.")
+    basic_auth_pass: SecretStr | None = Field(None, description="Its password.")
+
+    label_studio_url: str | None = Field(None, description="Where Label Studio answers, as seen from this server.")
+    label_studio_api_key: SecretStr | None = Field(None, description="Legacy token or personal access token.")
+
+    model_checkpoint: str = Field("demo", description="Hub id, directory, sam3.pt file, or 'demo'.")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float16 on CUDA, bfloat16 on CPUs that compute in it, else float32."
+    )
+    hf_token: SecretStr | None = Field(None, description="Hugging Face token with access to the gated checkpoint.")
+    hf_hub_offline: bool = Field(default=False, description="Never ask the hub; use files already here.")
+
+    embedding_memory_bytes: int = Field(
+        2 * 1024**3, ge=0, description="Most bytes of embeddings a worker keeps in its memory."
+    )
+
+    image_timeout_s: float = Field(10.0, gt=0, le=100, description="Longest wait for a picture's host.")
+    image_max_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest picture file that is fetched.")
+    image_max_pixels: int = Field(100_000_000, ge=1, description="Largest picture, width times height.")
+    image_allow_private_hosts: bool = Field(
+        default=False, description="Fetch pictures of third parties from loopback and private addresses too."
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _capitals(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("label_studio_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/") if value else None
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: Some variables have values that cannot be used; the message lists them all.
+        """
+        try:
+            return cls()
+        except ValidationError as fault:
+            lines = [f"{'.'.join(str(part) for part in each['loc']).upper()}: {each['msg']}" for each in fault.errors()]
+            raise SettingsError("These settings cannot be used:\n  " + "\n  ".join(lines)) from fault
