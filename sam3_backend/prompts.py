@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from sam3_backend.errors import InvalidPrompt
 
+MAX_POINTS = 100
+"""Nobody clicks more often on one object; without a bound one request could occupy the model for minutes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -95,7 +98,7 @@ class PromptSet:
         label: Name the answer will carry; the core passes it through untouched.
 
     Raises:
-        InvalidPrompt: The set is empty, or mixes the two kinds of question.
+        InvalidPrompt: The set is empty, mixes the two kinds of question, or has more than ``MAX_POINTS`` points.
     """
 
     points: tuple[Point, ...] = ()
@@ -111,6 +114,8 @@ class PromptSet:
             raise InvalidPrompt("Points and boxes for one object cannot be mixed with text or exemplars.")
         if not asks_object and not asks_concept:
             raise InvalidPrompt("A prompt needs a point, a box, a text or an exemplar.")
+        if len(self.points) > MAX_POINTS:
+            raise InvalidPrompt(f"One object takes at most {MAX_POINTS} points. Accept it and start a new one.")
 
     @property
     def asks_for_concept(self) -> bool:

@@ -1,0 +1,278 @@
+"""The use case: a picture and prompts in, scored masks out.
+
+Everything that wants masks comes through here: the labelling page, bulk runs, the command line. It does not know
+Label Studio, HTTP, where embeddings are kept, or what the model looks like inside.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+from sam3_backend.embeddings.refinement import RefinementMemory
+from sam3_backend.errors import InvalidPrompt
+from sam3_backend.masks import ScoredMask
+from sam3_backend.model.scheduler import Priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from sam3_backend.embeddings.embedding import Embedding
+    from sam3_backend.embeddings.store import EmbeddingStore
+    from sam3_backend.images import Picture, PictureLocation
+    from sam3_backend.model.predictor import Detections, Predictor, Segmentation
+    from sam3_backend.model.scheduler import Scheduler
+    from sam3_backend.prompts import PromptSet
+
+logger = logging.getLogger(__name__)
+
+CROSS_PROMPT_IOU = 0.5
+"""Two prompts of one label that find masks overlapping more than this found the same object."""
+
+
+class PictureSource(Protocol):
+    """What fetches pictures: ``images.PictureLoader``."""
+
+    def load(self, location: PictureLocation) -> Picture:
+        """Fetch and decode one picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How an answer is chosen from what the model finds.
+
+    Attributes:
+        threshold: Least detection score for concepts, [0, 1]; None for the checkpoint's own.
+        max_regions: Most objects returned, the best ones; None for all.
+        min_area_px: Objects with fewer pixels are left out; an object without pixels always is.
+        refine: Whether the mask before the last point is fed back when points are added to an object, as the official
+            interactive loop does; False decodes all points at once.
+    """
+
+    threshold: float | None = None
+    max_regions: int | None = None
+    min_area_px: int = 1
+    refine: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found in one picture.
+
+    Attributes:
+        width_px: Width of the upright picture.
+        height_px: Its height.
+        found: Objects in the order of the prompts, best first within a prompt.
+        timings_ms: Wall time of each stage that ran: ``download``, ``encode``, ``prompt``. Waiting for the device is
+            part of the stage that waited.
+    """
+
+    width_px: int
+    height_px: int
+    found: tuple[ScoredMask, ...]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+
+class Segmenter:
+    """Answers prompts about pictures. Thread-safe; keeps nothing of one request that another could notice.
+
+    Args:
+        predictor: The loaded model.
+        scheduler: Owns the device the model is on.
+        store: Where embeddings are found.
+        pictures: Fetches pictures by location.
+        observe: Called with a stage's name and its seconds, for metrics.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        scheduler: Scheduler,
+        store: EmbeddingStore,
+        pictures: PictureSource,
+        observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
+    ) -> None:
+        self._predictor = predictor
+        self._scheduler = scheduler
+        self._store = store
+        self._pictures = pictures
+        self._observe = observe
+        self._refinements = RefinementMemory()
+
+    def answer(
+        self,
+        location: PictureLocation,
+        prompt_sets: Sequence[PromptSet],
+        *,
+        options: AnswerOptions | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Answer:
+        """Fetch a picture and answer every prompt set about it.
+
+        Args:
+            location: Where the picture is.
+            prompt_sets: Questions; the answers come in their order.
+            options: How the answer is chosen; None for the defaults.
+            priority: How urgent the model calls are.
+
+        Raises:
+            ImageError: The picture cannot be had or read.
+            InvalidPrompt: A prompt cannot be answered.
+            ModelError: The model failed or has no room.
+        """
+        timings = _Timings(self._observe)
+        with timings.stage("download"):
+            picture = self._pictures.load(location)
+        return self._answer(picture, prompt_sets, options or AnswerOptions(), priority, timings)
+
+    def answer_picture(
+        self,
+        picture: Picture,
+        prompt_sets: Sequence[PromptSet],
+        *,
+        options: AnswerOptions | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+    ) -> Answer:
+        """Answer every prompt set about a picture at hand; see ``answer``."""
+        return self._answer(picture, prompt_sets, options or AnswerOptions(), priority, _Timings(self._observe))
+
+    def _answer(
+        self,
+        picture: Picture,
+        prompt_sets: Sequence[PromptSet],
+        options: AnswerOptions,
+        priority: Priority,
+        timings: _Timings,
+    ) -> Answer:
+        with timings.stage("encode"):
+            embedding = self._embedding(picture, priority)
+        found: list[ScoredMask] = []
+        with timings.stage("prompt"):
+            for index, prompt_set in enumerate(prompt_sets):
+                ask = self._ask_concept if prompt_set.asks_for_concept else self._ask_object
+                found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, priority)]
+        height_px, width_px = embedding.picture_hw
+        chosen = _choose(found, options)
+        logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen), timings.ms)
+        return Answer(width_px, height_px, chosen, timings.ms)
+
+    def _embedding(self, picture: Picture, priority: Priority) -> Embedding:
+        key = self._predictor.key(picture.content_hash)
+
+        def encode() -> Embedding:
+            return self._predictor.encode(picture.rgb, content_hash=picture.content_hash)
+
+        return self._store.get_or_make(key, lambda: self._scheduler.run(encode, priority))
+
+    def _ask_concept(
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+    ) -> list[ScoredMask]:
+        height_px, width_px = embedding.picture_hw
+        exemplars = [(*each.box.xyxy_px(width_px, height_px), each.is_positive) for each in prompt_set.exemplars]
+
+        def detect() -> Detections:
+            return self._predictor.detect(
+                embedding, text=prompt_set.text, exemplars=exemplars or None, threshold=options.threshold
+            )
+
+        return [
+            ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
+            for each in self._scheduler.run(detect, priority).found
+        ]
+
+    def _ask_object(
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+    ) -> list[ScoredMask]:
+        if prompt_set.box is None and not any(point.is_positive for point in prompt_set.points):
+            raise InvalidPrompt("Click on the object first: a negative point alone only says what not to take.")
+        result = self._segment(embedding, prompt_set, options, priority)
+        mask = result.masks[0]
+        return [ScoredMask(mask, mask.box_xyxy_px, result.iou_scores[0], "iou_score", prompt_set.label)]
+
+    def _segment(
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+    ) -> Segmentation:
+        previous = self._mask_logits_before(embedding, prompt_set, options, priority) if options.refine else None
+        height_px, width_px = embedding.picture_hw
+        points = [(*each.xy_px(width_px, height_px), each.is_positive) for each in prompt_set.points]
+        box = prompt_set.box.xyxy_px(width_px, height_px) if prompt_set.box else None
+
+        def segment() -> Segmentation:
+            return self._predictor.segment(embedding, points=points or None, box=box, mask_logits=previous)
+
+        result = self._scheduler.run(segment, priority)
+        if options.refine:
+            self._refinements.put(embedding.key, prompt_set, result.mask_logits[0])
+        return result
+
+    def _mask_logits_before(
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+    ) -> npt.NDArray[np.float32] | None:
+        """Mask logits as they were before the last point was placed; None where it was the first.
+
+        What is not remembered is decoded again, so that an answer never depends on what happens to be remembered.
+        """
+        earlier = _without_last_point(prompt_set)
+        if earlier is None:
+            return None
+        remembered = self._refinements.get(embedding.key, earlier)
+        if remembered is not None:
+            return remembered
+        return self._segment(embedding, earlier, options, priority).mask_logits[0]
+
+
+class _Timings:
+    """Collects the wall time of stages of one request."""
+
+    def __init__(self, observe: Callable[[str, float], None]) -> None:
+        self._observe = observe
+        self.ms: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed_s = time.perf_counter() - started
+            self.ms[name] = self.ms.get(name, 0.0) + 1000 * elapsed_s
+            self._observe(name, elapsed_s)
+
+
+def _without_last_point(prompt_set: PromptSet) -> PromptSet | None:
+    """The prompt set as it was one point earlier, or None where it then asked for nothing."""
+    if not prompt_set.points:
+        return None
+    points = prompt_set.points[:-1]
+    if prompt_set.box is None and not any(point.is_positive for point in points):
+        return None
+    return replace(prompt_set, points=points)
+
+
+def _choose(found: Sequence[ScoredMask], options: AnswerOptions) -> tuple[ScoredMask, ...]:
+    """What is returned of what was found: large enough, each object once, the best of too many."""
+    chosen: list[ScoredMask] = []
+    for candidate in sorted(found, key=lambda each: -each.score):
+        if candidate.mask.area_px >= max(1, options.min_area_px) and not _was_found_already(candidate, chosen):
+            chosen.append(candidate)
+    return tuple(sorted(chosen[: options.max_regions], key=lambda each: each.prompt_index))
+
+
+def _was_found_already(candidate: ScoredMask, better: Sequence[ScoredMask]) -> bool:
+    """Whether another concept prompt of the same label found this object with a better score.
+
+    Objects of one prompt never suppress each other here: what one prompt finds is the predictor's answer.
+    """
+    return candidate.score_kind == "detection_score" and any(
+        each.label == candidate.label
+        and each.prompt_index != candidate.prompt_index
+        and each.score_kind == "detection_score"
+        and candidate.mask.iou(each.mask) > CROSS_PROMPT_IOU
+        for each in better
+    )
