@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sam3_backend.errors import SettingsError
@@ -17,16 +17,26 @@ from sam3_backend.errors import SettingsError
 class Settings(BaseSettings):
     """The server's settings; each field is read from the environment variable of the same name in capitals."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # a secret may be among the bad values
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 for every interface.")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds a model of its own.")
-    threads: int = Field(8, ge=1, le=256, description="Request threads per worker.")
+    threads: int = Field(
+        16, ge=1, le=256, description="Predictions a worker takes on at once; more are answered 'busy' (503)."
+    )
+    request_max_bytes: int = Field(
+        128 * 1024**2, ge=1024, description="Largest request body; Label Studio sends every mask of a task along."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 
     basic_auth_user: str | None = Field(None, description="User name that Label Studio must send.")
-    basic_auth_pass: SecretStr | None = Field(None, description="Its password.")
+    basic_auth_pass: SecretStr | None = Field(None, validate_default=True, description="Its password.")
 
     label_studio_url: str | None = Field(None, description="Where Label Studio answers, as seen from this server.")
     label_studio_api_key: SecretStr | None = Field(None, description="Legacy token or personal access token.")
@@ -62,6 +72,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/") if value else None
 
+    @field_validator("basic_auth_pass")
+    @classmethod
+    def _whole_credentials(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (info.data.get("basic_auth_user") is None):
+            raise ValueError("must be set together with BASIC_AUTH_USER, or neither of them")
+        return value
+
     @classmethod
     def from_environment(cls) -> Settings:
         """The settings of this process.
@@ -72,5 +89,8 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as fault:
-            lines = [f"{'.'.join(str(part) for part in each['loc']).upper()}: {each['msg']}" for each in fault.errors()]
+            lines = [
+                f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}"
+                for each in fault.errors()
+            ]
             raise SettingsError("These settings cannot be used:\n  " + "\n  ".join(lines)) from fault
