@@ -1,0 +1,113 @@
+"""The memory tier, the store in front of it, and the refinement memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+
+from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
+from sam3_backend.embeddings.memory import MemoryTier
+from sam3_backend.embeddings.refinement import RefinementMemory
+from sam3_backend.embeddings.store import EmbeddingStore
+from sam3_backend.prompts import Point, PromptSet
+
+
+def key(name: str) -> EmbeddingKey:
+    return EmbeddingKey(content_hash=name, predictor_fingerprint="model")
+
+
+def embedding(name: str, nbytes: int = 100) -> Embedding:
+    return Embedding(key(name), (4, 5), {"vit": np.zeros(nbytes, dtype=np.uint8)})
+
+
+def test_an_embedding_cannot_be_changed() -> None:
+    made = embedding("a")
+    with pytest.raises(FrozenInstanceError):
+        made.picture_hw = (1, 1)  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        made.tensors["vit"] = np.zeros(1)  # type: ignore[index]
+
+
+def test_the_least_recently_used_embedding_makes_room() -> None:
+    tier = MemoryTier(max_bytes=300)
+    for name in "abc":
+        tier.put(embedding(name))
+    assert tier.get(key("a")) is not None
+    tier.put(embedding("d"))
+    assert tier.get(key("b")) is None
+    assert all(tier.get(key(name)) is not None for name in "acd")
+    assert tier.nbytes == 300
+
+
+def test_an_embedding_larger_than_the_tier_is_not_kept_and_drops_nothing_else() -> None:
+    tier = MemoryTier(max_bytes=300)
+    tier.put(embedding("small"))
+    tier.put(embedding("large", nbytes=301))
+    assert (len(tier), tier.nbytes) == (1, 100)
+
+
+def test_replacing_an_embedding_counts_its_bytes_once() -> None:
+    tier = MemoryTier(max_bytes=300)
+    tier.put(embedding("a", 100))
+    tier.put(embedding("a", 200))
+    assert (len(tier), tier.nbytes) == (1, 200)
+
+
+def test_everybody_who_asks_at_the_same_time_gets_the_one_embedding_that_is_made() -> None:
+    store, makes, release = EmbeddingStore(MemoryTier(1000)), [], threading.Event()
+    results: list[Embedding] = []
+
+    def make() -> Embedding:
+        makes.append(1)
+        assert release.wait(10)
+        return embedding("a")
+
+    threads = [threading.Thread(target=lambda: results.append(store.get_or_make(key("a"), make))) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    while store.statistics().joined < 9:
+        pass
+    release.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(makes) == 1
+    assert len({id(result) for result in results}) == 1
+    statistics = store.statistics()
+    assert (statistics.misses, statistics.joined, statistics.hits) == (1, 9, 0)
+
+
+def test_a_failed_encode_is_tried_again_by_the_next_request() -> None:
+    store = EmbeddingStore(MemoryTier(1000))
+
+    def fail() -> Embedding:
+        raise RuntimeError("no luck")
+
+    with pytest.raises(RuntimeError, match="no luck"):
+        store.get_or_make(key("a"), fail)
+    assert store.get_or_make(key("a"), lambda: embedding("a")).key == key("a")
+    assert store.get_or_make(key("a"), fail).key == key("a")
+
+
+def test_the_same_picture_under_another_checkpoint_is_another_embedding() -> None:
+    store = EmbeddingStore(MemoryTier(1000))
+    store.get_or_make(key("a"), lambda: embedding("a"))
+    assert store.find(EmbeddingKey("a", "another model")) is None
+
+
+def test_refinement_memory_forgets_the_oldest_mask_when_full() -> None:
+    memory, logits = RefinementMemory(max_bytes=100), np.zeros((2, 5), dtype=np.float32)
+    sets = [PromptSet(points=(Point(x / 10, 0.5),)) for x in range(3)]
+    for each in sets:
+        memory.put(key("a"), each, logits)
+    assert [memory.get(key("a"), each) is None for each in sets] == [True, False, False]
+
+
+def test_remembered_mask_logits_belong_to_picture_and_prompts_not_to_a_label() -> None:
+    memory, logits = RefinementMemory(), np.ones((2, 2), dtype=np.float32)
+    memory.put(key("a"), PromptSet(points=(Point(0.1, 0.2),), label="cat"), logits)
+    assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2),), label="dog")) is not None
+    assert memory.get(key("b"), PromptSet(points=(Point(0.1, 0.2),))) is None
+    assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2, is_positive=False), Point(0.1, 0.2)))) is None

@@ -1,0 +1,88 @@
+"""One call at a time, the most urgent first."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from sam3_backend.errors import ModelBusy
+from sam3_backend.model.scheduler import Priority, Scheduler
+
+
+class HeldDevice:
+    """Occupies a scheduler until it is released, so that callers queue up behind it."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._running, self._release = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=scheduler.run, args=(self._hold, Priority.INTERACTIVE))
+
+    def _hold(self) -> None:
+        self._running.set()
+        assert self._release.wait(10)
+
+    def __enter__(self) -> HeldDevice:
+        self._thread.start()
+        assert self._running.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._release.set()
+        self._thread.join(10)
+
+
+def wait_until_waiting(scheduler: Scheduler, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while scheduler.waiting != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_the_most_urgent_caller_goes_first_and_equals_keep_their_order() -> None:
+    scheduler, order = Scheduler(), []
+    threads = []
+    with HeldDevice(scheduler):
+        for priority in (Priority.BULK, Priority.WARM, Priority.INTERACTIVE, Priority.BULK, Priority.TASK_OPEN):
+            name = f"{priority.name}-{len(threads)}"
+            threads.append(threading.Thread(target=scheduler.run, args=(lambda n=name: order.append(n), priority)))
+            threads[-1].start()
+            wait_until_waiting(scheduler, len(threads))
+    for thread in threads:
+        thread.join(10)
+    assert order == ["INTERACTIVE-2", "TASK_OPEN-4", "BULK-0", "BULK-3", "WARM-1"]
+
+
+def test_two_calls_never_run_at_the_same_time() -> None:
+    scheduler, running, most = Scheduler(), [], []
+
+    def call() -> None:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.001)
+        running.pop()
+
+    threads = [threading.Thread(target=scheduler.run, args=(call, Priority.BULK)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert most == [1] * 20
+
+
+def test_a_failing_call_frees_the_device_and_reaches_its_caller() -> None:
+    scheduler = Scheduler()
+    with pytest.raises(ZeroDivisionError):
+        scheduler.run(lambda: 1 / 0, Priority.BULK)
+    assert scheduler.run(lambda: "next", Priority.BULK) == "next"
+
+
+def test_one_caller_too_many_is_told_so_at_once() -> None:
+    scheduler = Scheduler(max_waiting=1)
+    with HeldDevice(scheduler):
+        waiting = threading.Thread(target=scheduler.run, args=(lambda: None, Priority.BULK))
+        waiting.start()
+        wait_until_waiting(scheduler, 1)
+        with pytest.raises(ModelBusy, match="Try again"):
+            scheduler.run(lambda: None, Priority.INTERACTIVE)
+    waiting.join(10)

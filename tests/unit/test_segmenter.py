@@ -1,0 +1,186 @@
+"""From a picture and prompts to masks, with a predictor that records what it is asked."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
+from sam3_backend.embeddings.memory import MemoryTier
+from sam3_backend.embeddings.store import EmbeddingStore
+from sam3_backend.errors import InvalidPrompt
+from sam3_backend.masks import Mask
+from sam3_backend.model.scheduler import Scheduler
+from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
+from sam3_backend.segmenter import AnswerOptions, Segmenter
+
+WIDTH_PX, HEIGHT_PX = 200, 100
+
+
+def square(x: int, y: int, size: int) -> Mask:
+    full = np.zeros((HEIGHT_PX, WIDTH_PX), dtype=bool)
+    full[y : y + size, x : x + size] = True
+    return Mask.from_array(full)
+
+
+class RecordingPredictor:
+    """Answers texts from a table and clicks with a square; its mask logits count how often they were refined."""
+
+    def __init__(self, table: dict[str, list[tuple[Mask, float]]] | None = None) -> None:
+        self.table = table or {}
+        self.encoded: list[str] = []
+        self.segmented: list[dict[str, Any]] = []
+        self.detected: list[dict[str, Any]] = []
+
+    def key(self, content_hash: str) -> EmbeddingKey:
+        return EmbeddingKey(content_hash, "recording")
+
+    def encode(self, image: np.ndarray, *, content_hash: str) -> Embedding:
+        self.encoded.append(content_hash)
+        return Embedding(self.key(content_hash), image.shape[:2], {"vit": image})
+
+    def segment(self, embedding: Embedding, *, points: Any, box: Any, mask_logits: Any) -> Any:
+        refined = 0.0 if mask_logits is None else float(mask_logits[0, 0])
+        self.segmented.append({"points": points, "box": box, "refined": refined})
+        logits = np.full((1, 2, 2), refined + 1, dtype=np.float32)
+        return SimpleNamespace(masks=(square(10, 20, 5),), iou_scores=(0.9,), mask_logits=logits)
+
+    def detect(self, embedding: Embedding, *, text: Any, exemplars: Any, threshold: Any) -> Any:
+        self.detected.append({"text": text, "exemplars": exemplars, "threshold": threshold})
+        found = [
+            SimpleNamespace(mask=mask, box_xyxy_px=mask.box_xyxy_px, detection_score=score)
+            for mask, score in self.table.get(text, [])
+        ]
+        return SimpleNamespace(found=tuple(found), presence_score=1.0)
+
+
+def segmenter_over(predictor: RecordingPredictor, max_bytes: int = 10**9) -> Segmenter:
+    pictures = SimpleNamespace(load=picture)
+    return Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(max_bytes)), pictures)  # type: ignore[arg-type]
+
+
+def picture(name: str = "a") -> Any:
+    return SimpleNamespace(rgb=np.zeros((HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8), content_hash=name)
+
+
+def clicks(*xs: float, label: str | None = None) -> PromptSet:
+    return PromptSet(points=tuple(Point(x, 0.5) for x in xs), label=label)
+
+
+def test_a_picture_is_encoded_once_for_all_prompts_and_requests() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    for _ in range(3):
+        segmenter.answer_picture(picture(), [clicks(0.1), PromptSet(text="cat")])
+    assert predictor.encoded == ["a"]
+
+
+def test_answers_carry_the_pictures_own_size_and_the_prompts_label() -> None:
+    answer = segmenter_over(RecordingPredictor()).answer("anywhere", [clicks(0.1, label="dog")])  # type: ignore[arg-type]
+    assert (answer.width_px, answer.height_px) == (WIDTH_PX, HEIGHT_PX)
+    (found,) = answer.found
+    assert (found.label, found.score, found.score_kind) == ("dog", 0.9, "iou_score")
+    assert set(answer.timings_ms) == {"download", "encode", "prompt"}
+
+
+def test_prompts_reach_the_predictor_in_sub_pixel_picture_coordinates() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    box = Box(0.1, 0.2, 0.305, 0.4)
+    segmenter.answer_picture(
+        picture(),
+        [
+            PromptSet(points=(Point(0.1234, 0.5), Point(0.2, 0.25, is_positive=False))),
+            PromptSet(box=box),
+            PromptSet(text="cat", exemplars=(Exemplar(box, is_positive=False),)),
+        ],
+        options=AnswerOptions(refine=False, threshold=0.3),
+    )
+    assert predictor.segmented[0]["points"] == [
+        pytest.approx((24.68, 50.0, True)),
+        pytest.approx((40.0, 25.0, False)),
+    ]
+    assert predictor.segmented[1]["box"] == pytest.approx((20.0, 20.0, 61.0, 40.0))
+    assert predictor.detected[0]["exemplars"] == [pytest.approx((20.0, 20.0, 61.0, 40.0, False))]
+    assert predictor.detected[0]["threshold"] == 0.3
+
+
+def test_a_further_point_refines_the_mask_before_it() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    segmenter.answer_picture(picture(), [clicks(0.1)])
+    segmenter.answer_picture(picture(), [clicks(0.1, 0.2)])
+    segmenter.answer_picture(picture(), [clicks(0.1, 0.2, 0.3)])
+    assert [call["refined"] for call in predictor.segmented] == [0, 1, 2]
+
+
+def test_what_is_not_remembered_is_decoded_again_and_gives_the_same_mask() -> None:
+    predictor = RecordingPredictor()
+    segmenter_over(predictor).answer_picture(picture(), [clicks(0.1, 0.2, 0.3)])
+    assert [call["refined"] for call in predictor.segmented] == [0, 1, 2]
+
+
+def test_points_on_another_object_start_anew() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    segmenter.answer_picture(picture(), [clicks(0.1)])
+    segmenter.answer_picture(picture("b"), [clicks(0.1)])
+    segmenter.answer_picture(picture(), [clicks(0.7)])
+    assert [call["refined"] for call in predictor.segmented] == [0, 0, 0]
+
+
+def test_a_negative_point_alone_is_refused_with_advice() -> None:
+    with pytest.raises(InvalidPrompt, match="Click on the object first"):
+        segmenter_over(RecordingPredictor()).answer_picture(
+            picture(), [PromptSet(points=(Point(0.5, 0.5, is_positive=False),))]
+        )
+
+
+def test_a_leading_negative_point_waits_for_the_first_positive_one() -> None:
+    predictor = RecordingPredictor()
+    points = (Point(0.5, 0.5, is_positive=False), Point(0.1, 0.1))
+    segmenter_over(predictor).answer_picture(picture(), [PromptSet(points=points)])
+    assert [call["refined"] for call in predictor.segmented] == [0]
+
+
+def test_two_prompts_of_one_label_give_an_object_once() -> None:
+    table = {"car": [(square(10, 10, 20), 0.7)], "truck": [(square(11, 10, 20), 0.9), (square(60, 10, 20), 0.6)]}
+    segmenter = segmenter_over(RecordingPredictor(table))
+    sets = [PromptSet(text=text, label="vehicle") for text in ("car", "truck")]
+    answer = segmenter.answer_picture(picture(), sets)
+    assert [each.score for each in answer.found] == [0.9, 0.6]
+
+
+def test_two_labels_may_both_name_one_object() -> None:
+    table = {"car": [(square(10, 10, 20), 0.7)], "red": [(square(10, 10, 20), 0.9)]}
+    segmenter = segmenter_over(RecordingPredictor(table))
+    answer = segmenter.answer_picture(picture(), [PromptSet(text=text, label=text) for text in ("car", "red")])
+    assert [each.label for each in answer.found] == ["car", "red"]
+
+
+def test_what_one_prompt_finds_is_left_as_the_predictor_gave_it() -> None:
+    table = {"car": [(square(10, 10, 20), 0.9), (square(10, 10, 20), 0.8)]}
+    answer = segmenter_over(RecordingPredictor(table)).answer_picture(picture(), [PromptSet(text="car")])
+    assert len(answer.found) == 2
+
+
+def test_the_best_of_too_many_are_returned_in_the_order_of_the_prompts() -> None:
+    table = {
+        "a": [(square(0, 0, 9), 0.6), (square(20, 0, 9), 0.5)],
+        "b": [(square(40, 0, 9), 0.9), (square(60, 0, 9), 0.4)],
+    }
+    segmenter = segmenter_over(RecordingPredictor(table))
+    sets = [PromptSet(text=text, label=text) for text in ("a", "b")]
+    answer = segmenter.answer_picture(picture(), sets, options=AnswerOptions(max_regions=2))
+    assert [(each.label, each.score) for each in answer.found] == [("a", 0.6), ("b", 0.9)]
+
+
+def test_empty_and_too_small_masks_are_left_out() -> None:
+    table = {"a": [(Mask.from_array(np.zeros((HEIGHT_PX, WIDTH_PX), dtype=bool)), 0.9), (square(0, 0, 3), 0.8)]}
+    segmenter = segmenter_over(RecordingPredictor(table))
+    assert len(segmenter.answer_picture(picture(), [PromptSet(text="a")]).found) == 1
+    options = AnswerOptions(min_area_px=10)
+    assert segmenter.answer_picture(picture(), [PromptSet(text="a")], options=options).found == ()
