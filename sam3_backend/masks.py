@@ -99,14 +99,19 @@ class Mask:
             (2 n,) int64, strictly increasing indices into the flattened picture: even entries are the first pixel of a
             run of the object, odd entries the first pixel behind it. Runs that touch across a row's end are one run.
         """
-        h, w = self.crop.shape
-        padded = np.zeros((h, w + 2), dtype=np.int8)
-        padded[:, 1:-1] = self.crop
-        rows, columns = np.nonzero(padded[:, 1:] != padded[:, :-1])
-        x, y = self.origin_xy_px
-        flat = (rows + y) * np.int64(self.picture_hw[1]) + columns + x
+        w, (x, y), picture_w = self.crop.shape[1], self.origin_xy_px, self.picture_hw[1]
+        if not self.crop.size:
+            return np.zeros(0, dtype=np.int64)
+        # One pass over the crop as a single row: numpy finds changes in one dimension many times as fast as in two.
+        single_row = np.ascontiguousarray(self.crop).reshape(-1)
+        changes = np.flatnonzero(single_row[1:] != single_row[:-1]) + 1
+        rows, columns = np.divmod(changes[changes % w != 0], w)
+        inner = (rows + y) * picture_w + columns + x
+        entered = (np.flatnonzero(self.crop[:, 0]) + y) * picture_w + x
+        left = (np.flatnonzero(self.crop[:, -1]) + y) * picture_w + x + w
+        flat = np.sort(np.concatenate([entered, inner, left]), kind="stable")
         touching = np.flatnonzero(flat[1:-1:2] == flat[2::2]) * 2 + 1
-        return np.delete(flat, np.concatenate([touching, touching + 1]))
+        return np.delete(flat, np.concatenate([touching, touching + 1])) if len(touching) else flat
 
 
 @dataclass(frozen=True, slots=True)
