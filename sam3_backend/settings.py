@@ -52,8 +52,16 @@ class Settings(BaseSettings):
     embedding_memory_bytes: int = Field(
         2 * 1024**3, ge=0, description="Most bytes of embeddings a worker keeps in its memory."
     )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis that all workers share, redis://[:password@]host:port/db, or rediss:// for TLS."
+    )
+    redis_timeout_s: float = Field(1.0, gt=0, le=30, description="Longest wait for Redis before going on without it.")
+    embedding_ttl_s: int = Field(
+        7 * 24 * 3600, ge=1, description="Seconds an embedding stays in Redis after it was written."
+    )
 
-    image_timeout_s: float = Field(10.0, gt=0, le=100, description="Longest wait for a picture's host.")
+    image_timeout_s: float = Field(8.0, gt=0, le=100, description="Longest wait for a picture's host to say anything.")
+    image_download_timeout_s: float = Field(30.0, gt=0, le=100, description="Longest download of one picture in all.")
     image_max_bytes: int = Field(64 * 1024**2, ge=1024, description="Largest picture file that is fetched.")
     image_max_pixels: int = Field(100_000_000, ge=1, description="Largest picture, width times height.")
     image_allow_private_hosts: bool = Field(
@@ -64,6 +72,13 @@ class Settings(BaseSettings):
     @classmethod
     def _capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
 
     @field_validator("label_studio_url")
     @classmethod

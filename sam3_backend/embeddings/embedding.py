@@ -27,7 +27,7 @@ class EmbeddingKey:
     """What an embedding depends on, and nothing else: never a URL.
 
     Attributes:
-        content_hash: SHA-256 of the picture's upright RGB pixels and size, hex.
+        content_hash: SHA-256 of the picture file's bytes and of how they are read, hex; see ``Picture.content_hash``.
         predictor_fingerprint: Checkpoint, preprocessing version and dtype, short hex; see ``Predictor.fingerprint``.
     """
 

@@ -1,20 +1,40 @@
-"""Where embeddings come from: a tier that has them, or the model, once for everybody who asks at the same time.
+"""Where embeddings come from: this process's memory, a store shared by all workers, or the model.
 
-Callers say how to make an embedding and never see which tier answered, except for statistics.
+One picture is encoded once for everybody who asks at the same time, in this process and in others. The shared store is
+asked only while that is quicker than encoding. Callers say how to make an embedding and never see which tier answered,
+except in statistics.
 """
 
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+from sam3_backend.embeddings.costs import Costs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sam3_backend.embeddings.codec import HostEmbedding
     from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
     from sam3_backend.embeddings.memory import MemoryTier
+    from sam3_backend.embeddings.redis import Lease, RedisTier
+
+MAX_PENDING_WRITES = 8
+"""Embeddings waiting to be written to the shared store; one more is not shared rather than held in memory."""
+
+
+class Transfer(Protocol):
+    """Brings embeddings from the device to the host and back: the predictor."""
+
+    def to_host(self, embedding: Embedding) -> HostEmbedding:
+        """Copy an embedding into host memory."""
+
+    def from_host(self, embedding: HostEmbedding) -> Embedding:
+        """Copy an embedding onto the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +43,17 @@ class StoreStatistics:
 
     Attributes:
         hits: Requests answered from memory.
-        joined: Requests that waited for an embedding somebody else was already making.
-        misses: Requests for which the model ran.
+        joined: Requests that waited for an embedding somebody else in this process was already making.
+        fetched: Requests answered from the shared store.
+        made: Requests for which the model ran.
         kept: Embeddings in memory now.
         kept_bytes: Their bytes.
     """
 
     hits: int
     joined: int
-    misses: int
+    fetched: int
+    made: int
     kept: int
     kept_bytes: int
 
@@ -41,21 +63,16 @@ class EmbeddingStore:
 
     Args:
         memory: The tier in this process.
+        shared: The tier shared by all workers, if there is one.
+        transfer: Needed where there is a shared tier.
     """
 
-    def __init__(self, memory: MemoryTier) -> None:
+    def __init__(self, memory: MemoryTier, shared: RedisTier | None = None, transfer: Transfer | None = None) -> None:
         self._memory = memory
+        self._shared = _Shared(shared, transfer) if shared and transfer else None
         self._lock = threading.Lock()
         self._in_flight: dict[EmbeddingKey, Future[Embedding]] = {}
-        self._hits = self._joined = self._misses = 0
-
-    def find(self, key: EmbeddingKey) -> Embedding | None:
-        """The embedding of ``key`` if a tier holds it; counted as a hit, a miss is not counted."""
-        embedding = self._memory.get(key)
-        if embedding is not None:
-            with self._lock:
-                self._hits += 1
-        return embedding
+        self._hits = self._joined = self._fetched = self._made = 0
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
         """The embedding of ``key``.
@@ -74,20 +91,22 @@ class EmbeddingStore:
             if flight is not None:
                 self._joined += 1
             else:
-                self._misses += 1
                 mine = self._in_flight[key] = Future()
         if flight is not None:
             return flight.result()
-        return self._make(key, make, mine)
+        return self._fly(key, make, mine)
 
     def statistics(self) -> StoreStatistics:
         """A snapshot of the counters."""
         with self._lock:
-            return StoreStatistics(self._hits, self._joined, self._misses, len(self._memory), self._memory.nbytes)
+            return StoreStatistics(
+                self._hits, self._joined, self._fetched, self._made, len(self._memory), self._memory.nbytes
+            )
 
-    def _make(self, key: EmbeddingKey, make: Callable[[], Embedding], flight: Future[Embedding]) -> Embedding:
+    def _fly(self, key: EmbeddingKey, make: Callable[[], Embedding], flight: Future[Embedding]) -> Embedding:
+        """Find or make the embedding on behalf of everybody who waits for ``flight``."""
         try:
-            embedding = make()
+            embedding, was_made = self._shared.get_or_make(key, make) if self._shared else (make(), True)
             self._memory.put(embedding)  # before the flight ends: nobody may see neither
             flight.set_result(embedding)
         except BaseException as fault:
@@ -96,4 +115,64 @@ class EmbeddingStore:
         finally:
             with self._lock:
                 del self._in_flight[key]
+        with self._lock:
+            self._made += was_made
+            self._fetched += not was_made
         return embedding
+
+
+class _Shared:
+    """The shared tier as the store uses it: asked when that pays, written to behind the caller's back."""
+
+    def __init__(self, tier: RedisTier, transfer: Transfer) -> None:
+        self._tier = tier
+        self._transfer = transfer
+        self._costs = Costs()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="embedding-writer")
+        self._room = threading.Semaphore(MAX_PENDING_WRITES)
+
+    def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
+        """The embedding, and whether it had to be made."""
+        fetched = self._fetch(key) if self._costs.fetching_pays() else None
+        if fetched is not None:
+            return fetched, False
+        lease = self._tier.try_lease(key)
+        if lease is None:
+            others = self._tier.await_other(key)
+            if others is not None:
+                return self._transfer.from_host(others), False
+        try:
+            started = time.perf_counter()
+            embedding = make()
+            self._costs.made(time.perf_counter() - started)
+        except BaseException:
+            if lease:
+                lease.release()
+            raise
+        self._write(embedding, lease)
+        return embedding, True
+
+    def _fetch(self, key: EmbeddingKey) -> Embedding | None:
+        started = time.perf_counter()
+        stored = self._tier.get(key)
+        if stored is None:
+            return None
+        embedding = self._transfer.from_host(stored)
+        self._costs.fetched(time.perf_counter() - started)
+        return embedding
+
+    def _write(self, embedding: Embedding, lease: Lease | None) -> None:
+        """Store the embedding in the background; whoever waits for the lease finds it when the lease ends."""
+
+        def write() -> None:
+            try:
+                self._tier.put(self._transfer.to_host(embedding))
+            finally:
+                self._room.release()
+                if lease:
+                    lease.release()
+
+        if self._room.acquire(blocking=False):
+            self._writer.submit(write)
+        elif lease:
+            lease.release()

@@ -76,7 +76,7 @@ def test_everybody_who_asks_at_the_same_time_gets_the_one_embedding_that_is_made
     assert len(makes) == 1
     assert len({id(result) for result in results}) == 1
     statistics = store.statistics()
-    assert (statistics.misses, statistics.joined, statistics.hits) == (1, 9, 0)
+    assert (statistics.made, statistics.joined, statistics.hits) == (1, 9, 0)
 
 
 def test_a_failed_encode_is_tried_again_by_the_next_request() -> None:
@@ -94,7 +94,8 @@ def test_a_failed_encode_is_tried_again_by_the_next_request() -> None:
 def test_the_same_picture_under_another_checkpoint_is_another_embedding() -> None:
     store = EmbeddingStore(MemoryTier(1000))
     store.get_or_make(key("a"), lambda: embedding("a"))
-    assert store.find(EmbeddingKey("a", "another model")) is None
+    store.get_or_make(EmbeddingKey("a", "another model"), lambda: embedding("a"))
+    assert store.statistics().made == 2
 
 
 def test_refinement_memory_forgets_the_oldest_mask_when_full() -> None:

@@ -1,0 +1,156 @@
+"""The second tier: embeddings shared by all workers through Redis. The only module that knows Redis.
+
+Redis slow, full, down or restarted means slower, never wrong, and never an error: every fault here is counted, logged
+once, and treated as a miss; after a fault nobody asks for a while. A value that is not what its key promises is
+removed.
+
+Set ``maxmemory`` and ``maxmemory-policy allkeys-lru`` in Redis: it then keeps the pictures that are in use.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import LockError, RedisError
+from redis.retry import Retry
+
+from sam3_backend.embeddings import codec
+from sam3_backend.embeddings.breaker import Breaker
+from sam3_backend.errors import CacheError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from redis.lock import Lock
+
+    from sam3_backend.embeddings.codec import HostEmbedding
+    from sam3_backend.embeddings.embedding import EmbeddingKey
+
+logger = logging.getLogger(__name__)
+
+LEASE_S = 30.0
+"""A worker that dies while it encodes keeps the others waiting for at most this long."""
+POLL_S = 0.02
+
+
+@dataclass(slots=True)
+class RedisCounters:
+    """What happened at Redis since the process started."""
+
+    hits: int = 0
+    misses: int = 0
+    faults: int = 0
+    removed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one worker to make an embedding.
+
+    Attributes:
+        release: Gives it back; call it once the embedding is stored, or cannot be made.
+    """
+
+    release: Callable[[], None]
+
+
+class RedisTier:
+    """Embeddings in Redis, and the leases that keep two workers from encoding the same picture.
+
+    Args:
+        url: ``redis://[:password@]host:port/db``, or ``rediss://`` for TLS.
+        ttl_s: Seconds an embedding is kept after it was written.
+        timeout_s: Longest wait for Redis to connect or to go on answering.
+    """
+
+    def __init__(self, url: str, ttl_s: int, timeout_s: float = 1.0) -> None:
+        self._redis = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=timeout_s,
+            socket_timeout=timeout_s,
+            retry=Retry(NoBackoff(), 0),
+            health_check_interval=30,
+        )
+        self._ttl_s = ttl_s
+        self._breaker = Breaker()
+        self.counters = RedisCounters()
+
+    def get(self, key: EmbeddingKey) -> HostEmbedding | None:
+        """The embedding of ``key``, or None."""
+        value = self._ask(lambda: self._redis.get(_name(key)), None)
+        if value is None:
+            self.counters.misses += 1
+            return None
+        try:
+            embedding = codec.from_bytes(value, key)
+        except CacheError as fault:
+            logger.warning("Removing the embedding %s from Redis: %s", key, fault)
+            self.counters.removed += 1
+            self._ask(lambda: self._redis.delete(_name(key)), 0)
+            return None
+        self.counters.hits += 1
+        return embedding
+
+    def put(self, embedding: HostEmbedding) -> None:
+        """Keep an embedding for every worker."""
+        value = codec.to_bytes(embedding)
+        self._ask(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), None)
+
+    def await_other(self, key: EmbeddingKey) -> HostEmbedding | None:
+        """Wait while another worker makes the embedding of ``key``; None once nobody does any more."""
+        deadline = time.monotonic() + LEASE_S
+        while time.monotonic() < deadline:
+            question = self._redis.pipeline().exists(_name(key)).exists(_lease_name(key))
+            is_made, is_being_made = self._ask(question.execute, [0, 0])
+            if is_made:
+                return self.get(key)
+            if not is_being_made:
+                return None
+            time.sleep(POLL_S)
+        return None
+
+    def try_lease(self, key: EmbeddingKey) -> Lease | None:
+        """Take the right to make the embedding of ``key``.
+
+        Returns:
+            The lease, or None if another worker holds it. Without Redis everybody gets one: there is nobody to wait
+            for.
+        """
+        lock = self._redis.lock(_lease_name(key), timeout=LEASE_S, thread_local=False)
+        if not self._ask(lambda: lock.acquire(blocking=False), otherwise=True):
+            return None
+        return Lease(lambda: self._ask(lambda: _release(lock), None))
+
+    def _ask(self, question: Callable[[], Any], otherwise: Any) -> Any:
+        """What Redis answers, or ``otherwise`` where it does not."""
+        if not self._breaker.allows():
+            return otherwise
+        try:
+            answer = question()
+        except (RedisError, OSError) as fault:
+            self.counters.faults += 1
+            if self._breaker.failed():
+                logger.warning("Redis does not answer as it should; going on without it. %s", fault)
+            return otherwise
+        if self._breaker.succeeded():
+            logger.info("Redis answers again.")
+        return answer
+
+
+def _release(lock: Lock) -> None:
+    with suppress(LockError):  # never taken, or run out: whoever holds it now keeps it
+        lock.release()
+
+
+def _name(key: EmbeddingKey) -> str:
+    return f"sam3-backend:embedding:{key}"
+
+
+def _lease_name(key: EmbeddingKey) -> str:
+    return f"sam3-backend:lease:{key}"
