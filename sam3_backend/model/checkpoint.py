@@ -1,0 +1,133 @@
+"""Finding a checkpoint, whatever form it was published in, and opening it.
+
+A name is ``demo`` (shipped with this package), a directory in transformers' layout, a ``.pt`` file in Meta's layout,
+or a hub id. Knows files and their faults; does not build networks.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sam3_backend.errors import CheckpointError
+from sam3_backend.model.architecture import Architecture
+from sam3_backend.model.tokens import TextTokens
+from sam3_backend.model.transformers_layout import read_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+DEMO = "demo"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What a checkpoint's own ``sam3_backend.json`` recommends; official behaviour where it says nothing.
+
+    Attributes:
+        default_threshold: Detections need a higher score than this, [0, 1].
+        mask_nms_iou: Of two detections that overlap by more than this IoU the worse is dropped; None: keep both.
+    """
+
+    default_threshold: float = 0.5
+    mask_nms_iou: float | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened checkpoint.
+
+    Attributes:
+        name: For people: "demo", a hub id, a directory's or file's name.
+        architecture: Its dimensions.
+        tensors: By the parameter names of ``Sam3Network``; views of memory-mapped files.
+        tokens: Its tokenizer.
+        tuning: Its recommendations.
+    """
+
+    name: str
+    architecture: Architecture
+    tensors: Mapping[str, Tensor]
+    tokens: TextTokens
+    tuning: Tuning
+
+
+def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bool = False) -> Checkpoint:
+    """Find and open a checkpoint by its name.
+
+    Args:
+        checkpoint: "demo", a directory, a ``.pt`` file, or a hub id such as "facebook/sam3".
+        hf_token: Hugging Face token with access to it.
+        offline: Never ask the hub; use what is already in its cache.
+
+    Raises:
+        CheckpointError: There is no such checkpoint, it cannot be had, or it is not a SAM 3.
+    """
+    if checkpoint == DEMO:
+        return _open_directory(DEMO, Path(str(resources.files("sam3_backend") / "demo")))
+    path = Path(checkpoint).expanduser()
+    if path.is_dir():
+        return _open_directory(path.resolve().name, path)
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file: .pt files are not read yet.")
+    if _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith((".pt", ".pth", ".safetensors")):
+        from sam3_backend.model.hub import download  # huggingface_hub is slow to import and seldom needed
+
+        return _open_directory(checkpoint, download(checkpoint, token=hf_token, offline=offline))
+    raise CheckpointError(
+        f"There is no checkpoint '{checkpoint}': no such directory or file, and it is not a hub id like "
+        "'facebook/sam3'. Set MODEL_CHECKPOINT to one of these, or to 'demo'."
+    )
+
+
+def _open_directory(name: str, directory: Path) -> Checkpoint:
+    config = read_json(directory / "config.json", "A checkpoint directory needs it beside the weights.")
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise CheckpointError(f"{tokenizer} is missing: copy the tokenizer of the checkpoint there.")
+    return Checkpoint(
+        name=name,
+        architecture=Architecture.from_json(config),
+        tensors=read_directory(directory),
+        tokens=TextTokens.from_file(tokenizer),
+        tuning=read_tuning(directory),
+    )
+
+
+def read_tuning(directory: Path) -> Tuning:
+    """Recommendations in a checkpoint's directory; the official ones if there are none.
+
+    Raises:
+        CheckpointError: They cannot be used.
+    """
+    path = directory / "sam3_backend.json"
+    if not path.is_file():
+        return Tuning()
+    try:
+        return Tuning(**read_json(path, ""))
+    except TypeError as fault:
+        raise CheckpointError(f"{path} names a setting that does not exist: {fault}") from fault
+
+
+def read_json(path: Path, why_needed: str) -> dict[str, Any]:
+    """Content of a JSON object's file.
+
+    Raises:
+        CheckpointError: It is missing or is no JSON object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as fault:
+        raise CheckpointError(f"{path} is missing. {why_needed}") from fault
+    except (OSError, ValueError) as fault:
+        raise CheckpointError(f"{path} cannot be read: {fault}") from fault
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object.")
+    return content

@@ -1,0 +1,230 @@
+"""SAM 3 as one network: a vision backbone shared by two heads, wired as Meta's own code wires it.
+
+transformers' modules do the work; this module decides what flows between them, because transformers' own wiring
+differs from the official one in two places:
+
+* the geometry encoder's CLS token is part of *every* concept prompt, also of one without boxes;
+* the click decoder reads the coarsest feature level *plus* ``no_memory_embedding``.
+
+Tensors in, tensors out; batched over prompts. Knows neither pictures in pixels, nor text, nor thresholds. Parameter
+names are those of a transformers ``facebook/sam3`` directory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers.models.sam3.modeling_sam3 import Sam3Model, Sam3VisionNeck
+from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextModel
+
+from sam3_backend.model.click_head import ClickHead
+from sam3_backend.model.query_decoder import decode_queries
+
+if TYPE_CHECKING:
+    from sam3_backend.model.architecture import Architecture
+
+FEATURE_LEVELS = 3  # the neck's fourth, coarser level serves video alone
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFeatures:
+    """What the detector derives from one picture, the same for every prompt.
+
+    Attributes:
+        levels: Feature pyramid, finest first: (1, C, 4g, 4g), (1, C, 2g, 2g), (1, C, g, g), g the patch grid's side.
+        positions: (1, C, g, g) float32 position encoding of the coarsest level.
+        cls_token: (1, 1, C) float32, the geometry encoder's answer to "no boxes".
+    """
+
+    levels: tuple[Tensor, ...]
+    positions: Tensor
+    cls_token: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The detector's queries after decoding, for B prompts.
+
+    Attributes:
+        logits: (B, Q) float32, before the sigmoid.
+        boxes_xyxy: (B, Q, 4) float32, fractions of the picture, not clipped.
+        presence_logits: (B,) float32.
+        queries: (B, Q, C) float32, what the mask embedder reads.
+        encoded: (B, g * g, C), the picture's coarsest level after it met the prompt.
+        prompts: (B, n, C) prompt tokens.
+        prompt_mask: (B, n) bool, False at padding; None where nothing is padded.
+    """
+
+    logits: Tensor
+    boxes_xyxy: Tensor
+    presence_logits: Tensor
+    queries: Tensor
+    encoded: Tensor
+    prompts: Tensor
+    prompt_mask: Tensor | None
+
+
+class Sam3Network(nn.Module):
+    """One backbone, the detector for concepts, and the decoder for clicks.
+
+    Args:
+        architecture: Dimensions.
+        has_click_head: False for checkpoints that hold a detector alone.
+    """
+
+    def __init__(self, architecture: Architecture, *, has_click_head: bool = True) -> None:
+        super().__init__()
+        self.architecture = architecture
+        detector_class = Sam3LiteTextModel if architecture.has_lite_text else Sam3Model
+        self.detector_model: Any = detector_class(architecture.detector)
+        self.tracker_neck: Any = Sam3VisionNeck(architecture.detector.vision_config) if has_click_head else None
+        self.tracker_model = ClickHead(architecture) if has_click_head else None
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the backbone; some parts compute in float32 whatever this is."""
+        dtype: torch.dtype = self.detector_model.text_projection.weight.dtype
+        return dtype
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """The vision backbone.
+
+        Args:
+            pixels: (B, 3, S, S) normalised.
+
+        Returns:
+            (B, g * g, D).
+        """
+        hidden: Tensor = self.detector_model.vision_encoder.backbone(pixels.to(self.dtype)).last_hidden_state
+        return hidden
+
+    def picture_features(self, hidden: Tensor) -> PictureFeatures:
+        """The detector's view of a picture.
+
+        Args:
+            hidden: (1, g * g, D) from ``encode``.
+        """
+        neck = self.detector_model.vision_encoder.neck
+        levels = self._pyramid(neck, hidden)
+        coarse = levels[-1]
+        positions = neck.position_encoding(coarse.shape, coarse.device, torch.float32)
+        nothing = torch.zeros(1, 1, 4, device=coarse.device)
+        is_real = torch.zeros(1, 1, dtype=torch.bool, device=coarse.device)
+        # A padding box leaves the CLS token in front, and the padding behind it reaches nobody.
+        cls_token = self._geometry(coarse, positions, nothing, is_real, is_real.long())[:, :1]
+        return PictureFeatures(levels=levels, positions=positions, cls_token=cls_token)
+
+    def click_features(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The click decoder's view of a picture, finest first, in the backbone's precision.
+
+        Args:
+            hidden: (1, g * g, D) from ``encode``.
+
+        Returns:
+            (1, C / 8, 4g, 4g), (1, C / 4, 2g, 2g) and (1, C, g, g).
+        """
+        if self.tracker_model is None:
+            raise RuntimeError("this network has no click head")
+        fine, middle, coarse = self.tracker_model.project(self._pyramid(self.tracker_neck, hidden))
+        return fine.to(self.dtype), middle.to(self.dtype), coarse.to(self.dtype)
+
+    def text_features(self, token_ids: list[int]) -> Tensor:
+        """The text tower.
+
+        Args:
+            token_ids: n ids, start and end token included.
+
+        Returns:
+            (1, n, C), nothing padded.
+        """
+        length = len(token_ids)
+        if self.architecture.has_lite_text:  # its convolutions and stretched positions know one length only
+            token_ids = token_ids + [self.architecture.detector.text_config.pad_token_id or 0] * (32 - length)
+        ids = torch.tensor([token_ids], device=self.detector_model.text_projection.weight.device)
+        is_real = (torch.arange(ids.shape[1], device=ids.device) < length).long()[None]
+        output = self.detector_model.get_text_features(input_ids=ids, attention_mask=is_real)
+        features: Tensor = output.pooler_output
+        return features[:, :length]
+
+    def exemplar_tokens(self, features: PictureFeatures, boxes_cxcywh: Tensor, labels: Tensor) -> Tensor:
+        """Prompt tokens of exemplar boxes, the CLS token last.
+
+        Args:
+            features: Of the picture.
+            boxes_cxcywh: (1, n, 4) float32, fractions of the picture.
+            labels: (1, n) int64, 1 for "like this", 0 for "not like this".
+
+        Returns:
+            (1, n + 1, C) float32.
+        """
+        is_real = torch.ones_like(labels, dtype=torch.bool)
+        return self._geometry(features.levels[-1], features.positions, boxes_cxcywh, is_real, labels)
+
+    def detect(self, features: PictureFeatures, prompts: Tensor, prompt_mask: Tensor | None = None) -> Candidates:
+        """The detector's transformer, without masks.
+
+        Args:
+            features: Of the picture.
+            prompts: (B, n, C) text and geometry tokens.
+            prompt_mask: (B, n) bool, False at padding.
+        """
+        detector, batch = self.detector_model, prompts.shape[0]
+        prompts = prompts.to(self.dtype)
+        encoded = detector.detr_encoder(
+            vision_features=[features.levels[-1].expand(batch, -1, -1, -1)],
+            text_features=prompts,
+            vision_pos_embeds=[features.positions.to(self.dtype).expand(batch, -1, -1, -1)],
+            text_mask=prompt_mask,
+        ).last_hidden_state
+        queries, boxes_xyxy, presence_logits = decode_queries(
+            detector.detr_decoder,
+            encoded=encoded.float(),
+            positions=features.positions.flatten(2).transpose(1, 2).expand(batch, -1, -1),
+            prompts=prompts.float(),
+            prompt_mask=prompt_mask,
+            grid_size=self.architecture.grid_size,
+        )
+        logits = detector.dot_product_scoring(queries[None], prompts.float(), prompt_mask)[0, :, :, 0]
+        return Candidates(logits, boxes_xyxy, presence_logits, queries, encoded, prompts, prompt_mask)
+
+    def mask_logits(self, features: PictureFeatures, candidates: Candidates, prompt: int, chosen: Tensor) -> Tensor:
+        """Masks of the chosen queries of one prompt.
+
+        Args:
+            features: Of the picture.
+            candidates: From ``detect``.
+            prompt: Which of the B prompts.
+            chosen: (k,) int64 indices of queries.
+
+        Returns:
+            (k, 4g, 4g) float32 logits.
+        """
+        decoder, only = self.detector_model.mask_decoder, slice(prompt, prompt + 1)
+        encoded, prompts = candidates.encoded[only], candidates.prompts[only]
+        mask = None if candidates.prompt_mask is None else candidates.prompt_mask[only, None, None, :]
+        attended, _ = decoder.prompt_cross_attn(
+            query=decoder.prompt_cross_attn_norm(encoded), key=prompts, value=prompts, attention_mask=mask
+        )
+        coarse = (encoded + attended).transpose(1, 2).reshape(features.levels[-1].shape)
+        pixels = decoder.instance_projection(decoder.pixel_decoder([*features.levels[:-1], coarse]))
+        embedded = decoder.mask_embedder(candidates.queries[prompt, chosen].to(self.dtype))
+        logits: Tensor = embedded @ pixels[0].flatten(1)
+        return logits.view(-1, *pixels.shape[-2:]).float()
+
+    def _pyramid(self, neck: Any, hidden: Tensor) -> tuple[Tensor, ...]:
+        grid = self.architecture.grid_size
+        picture = hidden.transpose(1, 2).reshape(hidden.shape[0], -1, grid, grid)
+        return tuple(layer(picture) for layer in neck.fpn_layers[:FEATURE_LEVELS])
+
+    def _geometry(self, coarse: Tensor, positions: Tensor, boxes: Tensor, is_real: Tensor, labels: Tensor) -> Tensor:
+        tokens: Tensor = self.detector_model.geometry_encoder(
+            box_embeddings=boxes,
+            box_mask=is_real,
+            box_labels=labels,
+            img_feats=(coarse.float(),),
+            img_pos_embeds=(positions,),
+        ).last_hidden_state
+        return tokens

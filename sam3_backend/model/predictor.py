@@ -1,0 +1,273 @@
+"""The model as the rest of the program sees it: pictures and prompts in, masks out.
+
+A ``Predictor`` is immutable after loading: nothing of one request can reach another through it. What it remembers
+(text features, the detector's view of the last pictures) follows from its keys alone. Calls are safe from many
+threads; who runs when is the scheduler's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
+from sam3_backend.errors import InvalidPrompt
+from sam3_backend.model import weights
+from sam3_backend.model.answers import Detection, Detections, Segmentation
+from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
+from sam3_backend.model.device import answering, resolve_device, resolve_dtype
+from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
+from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, as_rgb, hash_of, to_network_input
+from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, previous_logits, to_cxcywh
+from sam3_backend.model.recent import Recent
+from sam3_backend.model.tokens import MAX_TEXT_TOKENS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from PIL import Image
+
+    from sam3_backend.model.network import Candidates, PictureFeatures, Sam3Network
+    from sam3_backend.model.tokens import TextTokens
+
+CLICK_FEATURES = ("click_fine", "click_middle", "click_coarse")
+"""Names of the click decoder's tensors in an embedding; ``hidden`` is the backbone's output."""
+
+TEXT_WITHOUT_WORDS = "visual"
+"""What the official code says to the text tower when exemplars come without a text."""
+
+_PICTURES_IN_USE = 4
+_TEXTS_REMEMBERED = 1024
+
+
+class Predictor:
+    """A loaded SAM 3. Make one with ``load``.
+
+    Attributes:
+        name: For people: "demo", "facebook/sam3", a directory's or file's name.
+        fingerprint: Short hex of weights, dimensions, preprocessing version and dtype; goes into embedding keys.
+        checkpoint_fingerprint: Short hex of weights and dimensions alone.
+        device: "cpu", "cuda:0", ...
+        dtype: "float32", "bfloat16" or "float16".
+        input_size_px: Side of the square the network reads.
+        low_res_size_px: Side of the square mask logits come in.
+        default_threshold: Detections need a higher score than this, unless a caller says otherwise.
+        mask_nms_iou: Overlap above which the checkpoint wants duplicates dropped; None for official behaviour.
+        has_click_decoder: False for checkpoints that answer text and exemplars alone.
+    """
+
+    max_text_tokens = MAX_TEXT_TOKENS
+
+    def __init__(self, network: Sam3Network, checkpoint: Checkpoint, *, device: torch.device) -> None:
+        self._network = network
+        self._device = device
+        self._tokens: TextTokens = checkpoint.tokens
+        self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
+        self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
+        self.name = checkpoint.name
+        self.device = str(device)
+        self.dtype = str(network.dtype).removeprefix("torch.")
+        self.input_size_px = checkpoint.architecture.input_size_px
+        self.low_res_size_px = checkpoint.architecture.low_res_size_px
+        self.default_threshold = checkpoint.tuning.default_threshold
+        self.mask_nms_iou = checkpoint.tuning.mask_nms_iou
+        self.has_click_decoder = network.tracker_model is not None
+        self.checkpoint_fingerprint = weights.fingerprint(checkpoint.architecture, checkpoint.tensors)
+        made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
+        self.fingerprint = hashlib.sha256(made_by.encode()).hexdigest()[:16]
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str = "demo",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        hf_token: str | None = None,
+        offline: bool = False,
+    ) -> Predictor:
+        """Load a checkpoint.
+
+        Args:
+            checkpoint: "demo", a directory, a ``sam3.pt``, or a hub id such as "facebook/sam3".
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            dtype: "auto", "float32", "bfloat16" or "float16".
+            hf_token: Hugging Face token with access to the checkpoint.
+            offline: Never ask the hub.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be found or used.
+            SettingsError: There is no such device or precision.
+        """
+        where = resolve_device(device)
+        opened = open_checkpoint(checkpoint, hf_token=hf_token, offline=offline)
+        parameters = sum(tensor.numel() for tensor in opened.tensors.values())
+        precision = resolve_dtype(dtype, where, parameters)
+        network = weights.build(opened.architecture, opened.tensors, device=where, dtype=precision)
+        return cls(network, opened, device=where)
+
+    def key(self, content_hash: str) -> EmbeddingKey:
+        """The key of a picture's embedding.
+
+        Args:
+            content_hash: SHA-256 of the upright RGB pixels and size, hex.
+        """
+        return EmbeddingKey(content_hash, self.fingerprint)
+
+    def encode(self, image: npt.NDArray[np.uint8] | Image.Image, *, content_hash: str | None = None) -> Embedding:
+        """Look at a picture once, for any number of prompts.
+
+        Args:
+            image: (H, W, 3) uint8 RGB [0, 255], upright; or a Pillow image, whose EXIF orientation is applied.
+            content_hash: SHA-256 of the upright RGB pixels and size, hex; computed where it is None.
+
+        Raises:
+            InvalidPrompt: The array is no RGB picture.
+            ModelError: The model failed.
+        """
+        rgb = as_rgb(image)
+        key = self.key(content_hash or hash_of(rgb))
+        with answering("looking at the picture"):
+            hidden = self._network.encode(to_network_input(rgb, self.input_size_px, self._device))
+            tensors = {"hidden": hidden}
+            if self.has_click_decoder:
+                tensors.update(zip(CLICK_FEATURES, self._network.click_features(hidden), strict=True))
+        return Embedding(key=key, picture_hw=(rgb.shape[0], rgb.shape[1]), tensors=tensors)
+
+    def detect(
+        self,
+        embedding: Embedding,
+        *,
+        text: str | None = None,
+        exemplars: npt.ArrayLike | None = None,
+        threshold: float | None = None,
+    ) -> Detections:
+        """Find every instance of a concept.
+
+        Args:
+            embedding: Of the picture, from this predictor.
+            text: A noun phrase of at most 32 tokens. Without one the exemplars speak alone.
+            exemplars: (n, 4) xyxy in pixels of the picture, or (n, 5) with a label: 1 "like this", 0 "not like this".
+            threshold: Only instances with a higher detection score, [0, 1]; None for ``default_threshold``.
+
+        Raises:
+            InvalidPrompt: Neither text nor exemplars, too long a text, a coordinate outside the picture.
+            ModelError: The model failed.
+        """
+        threshold = self.default_threshold if threshold is None else threshold
+        if not 0 <= threshold <= 1:
+            raise InvalidPrompt("A threshold lies between 0 and 1.")
+        phrase = (text or "").strip()
+        boxes = None if exemplars is None else labelled_boxes(exemplars, embedding.picture_hw)
+        if not phrase and boxes is None:
+            raise InvalidPrompt("A text or an exemplar is needed.")
+        with answering("looking for the concept"):
+            features = self._picture_features(embedding)
+            geometry = features.cls_token
+            if boxes is not None:
+                corners, labels = torch.from_numpy(to_cxcywh(boxes[0])), torch.from_numpy(boxes[1])
+                geometry = self._network.exemplar_tokens(
+                    features, corners[None].to(self._device), labels[None].to(self._device)
+                )
+            words = self._text_features(phrase or TEXT_WITHOUT_WORDS)
+            prompts = torch.cat([words, geometry.to(words.dtype)], dim=1)
+            candidates = self._network.detect(features, prompts)
+            return self._choose(embedding, features, candidates, 0, threshold)
+
+    def segment(
+        self,
+        embedding: Embedding,
+        *,
+        points: npt.ArrayLike | None = None,
+        box: npt.ArrayLike | None = None,
+        mask_logits: npt.ArrayLike | None = None,
+        multimask: bool | None = None,
+    ) -> Segmentation:
+        """Find the one object that points and a box ask for.
+
+        Args:
+            embedding: Of the picture, from this predictor.
+            points: (n, 2) XY in pixels of the picture, all on the object, or (n, 3) with a label: 1 on it, 0 beside it.
+            box: (4,) xyxy in pixels of the picture.
+            mask_logits: (s, s) logits of an earlier answer to refine.
+            multimask: Three masks or one; None for the official rule: three for a single click, else one.
+
+        Raises:
+            InvalidPrompt: No prompt, or one that is out of range.
+            ModelError: The model failed.
+        """
+        head = self._network.tracker_model
+        if head is None:
+            raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
+        if points is None and box is None:
+            raise InvalidPrompt("A point or a box is needed.")
+        xy, labels = (None, None) if points is None else labelled_points(points, embedding.picture_hw)
+        xyxy = None if box is None else labelled_boxes(np.reshape(box, (1, -1)), embedding.picture_hw)[0]
+        logits = None if mask_logits is None else previous_logits(mask_logits, self.low_res_size_px)
+        if multimask is None:
+            multimask = xy is not None and len(xy) == 1 and xyxy is None and logits is None
+        with answering("looking for the object"):
+            masks, iou_scores = head(
+                [cast("torch.Tensor", embedding.tensors[name]) for name in CLICK_FEATURES],
+                None if xy is None else self._tensor(xy * np.float32(self.input_size_px))[None, None],
+                None if labels is None else self._tensor(labels)[None, None],
+                None if xyxy is None else self._tensor(xyxy * np.float32(self.input_size_px))[None],
+                None if logits is None else self._tensor(logits)[None, None],
+                multimask=multimask,
+            )
+            order = iou_scores[0].argsort(descending=True, stable=True)
+            found, scores = masks[0, order].cpu().numpy(), iou_scores[0, order].tolist()
+        return Segmentation(
+            masks=tuple(to_mask(fill_holes(each), embedding.picture_hw) for each in found),
+            iou_scores=tuple(scores),
+            mask_logits=found.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
+        )
+
+    def warm_up(self) -> None:
+        """Answer one prompt of each kind, so that the first person does not wait for one-time work."""
+        blank = np.zeros((self.input_size_px, self.input_size_px, 3), np.uint8)
+        embedding = self.encode(blank)
+        self.detect(embedding, text="object", threshold=0.0)
+        if self.has_click_decoder:
+            self.segment(embedding, points=[(1, 1)])
+            self.segment(embedding, box=(1, 1, self.input_size_px - 1, self.input_size_px - 1))
+        self._pictures.clear()
+
+    def _choose(
+        self,
+        embedding: Embedding,
+        features: PictureFeatures,
+        candidates: Candidates,
+        prompt: int,
+        threshold: float,
+    ) -> Detections:
+        """Masks of one prompt's candidates above the threshold; no mask head where there are none."""
+        presence = candidates.presence_logits[prompt].sigmoid()
+        scores = candidates.logits[prompt].sigmoid() * presence
+        chosen = torch.nonzero(scores > threshold)[:, 0]
+        chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
+        if not len(chosen):
+            return Detections(found=(), presence_score=float(presence))
+        logits = self._network.mask_logits(features, candidates, prompt, chosen).cpu().numpy()
+        boxes = candidates.boxes_xyxy[prompt, chosen].clamp(0, 1).cpu().numpy()
+        height, width = embedding.picture_hw
+        boxes = (boxes * np.array([width, height, width, height])).tolist()
+        found = [
+            Detection(to_mask(mask, embedding.picture_hw), (box[0], box[1], box[2], box[3]), score)
+            for mask, box, score in zip(logits, boxes, scores[chosen].tolist(), strict=True)
+        ]
+        return Detections(found=tuple(each for each in found if each.mask.area_px), presence_score=float(presence))
+
+    def _picture_features(self, embedding: Embedding) -> PictureFeatures:
+        hidden = cast("torch.Tensor", embedding.tensors["hidden"])
+        return self._pictures.get(embedding.key, lambda: self._network.picture_features(hidden))
+
+    def _text_features(self, text: str) -> torch.Tensor:
+        """(1, n, C) of a text, without padding."""
+        ids = self._tokens.ids(text)
+        return self._texts.get(text, lambda: self._network.text_features(ids))
+
+    def _tensor(self, values: npt.NDArray[np.generic]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self._device)

@@ -1,0 +1,122 @@
+"""Putting tensors from a file into a network, once, without ever holding two copies.
+
+Files are memory-mapped and the network is built on the meta device, so that a tensor exists only after it is read,
+and is converted on its way. Anything missing or left over is an error that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from sam3_backend.errors import CheckpointError
+from sam3_backend.model.architecture import FLOAT32_PARTS, Architecture
+from sam3_backend.model.network import Sam3Network
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_PROBE_BYTES = 1024
+_NAMES_SHOWN = 5
+
+
+def build(
+    architecture: Architecture, tensors: Mapping[str, Tensor], *, device: torch.device, dtype: torch.dtype
+) -> Sam3Network:
+    """A network ready for inference.
+
+    Args:
+        architecture: Its dimensions.
+        tensors: By parameter name; may be views of a memory-mapped file.
+        device: Where it computes.
+        dtype: Precision of the large parts; see ``FLOAT32_PARTS`` for the others.
+
+    Raises:
+        CheckpointError: A tensor is missing, unexpected, or has another shape than the architecture says.
+    """
+    with torch.device("meta"):
+        network = Sam3Network(architecture, has_click_head=any(name.startswith("tracker_model.") for name in tensors))
+    require_fit(network.state_dict(), tensors)
+    state = {
+        name: tensor.to(device, torch.float32 if name.startswith(FLOAT32_PARTS) else dtype)
+        for name, tensor in tensors.items()
+    }
+    network.load_state_dict(state, strict=True, assign=True)
+    _restore_buffers(network, device)
+    return network.requires_grad_(requires_grad=False).eval()
+
+
+def require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointError: They differ; the message names the first few of each kind.
+    """
+    wrong = [
+        f"{name} is {tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+        for name, tensor in found.items()
+        if name in expected and tensor.shape != expected[name].shape
+    ]
+    faults = [
+        _sentence("missing", [name for name in expected if name not in found]),
+        _sentence("unexpected", [name for name in found if name not in expected]),
+        _sentence("of another shape", wrong),
+    ]
+    if any(faults):
+        raise CheckpointError(
+            "The weights do not fit the architecture. " + " ".join(filter(None, faults)) + " Use the config.json that "
+            "belongs to these weights, or a complete SAM 3 checkpoint."
+        )
+
+
+def fingerprint(architecture: Architecture, tensors: Mapping[str, Tensor]) -> str:
+    """What tells two checkpoints apart: dimensions, names, shapes, and the head, middle and tail of every tensor.
+
+    Training changes every tensor, so probes suffice, and 3.5 GB need not be read before the first request.
+
+    Returns:
+        16 hex digits, the same for the same weights in whichever file layout they were published.
+    """
+    digest = hashlib.sha256(repr(sorted(architecture.detector.to_dict().items(), key=str)).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
+        count = max(1, _PROBE_BYTES // max(1, flat.element_size()))
+        middle = max(0, len(flat) // 2 - count // 2)
+        for probe in (flat[:count], flat[middle : middle + count], flat[-count:]):
+            digest.update(probe.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _restore_buffers(network: Any, device: torch.device) -> None:
+    """Recompute what no file holds: rotary frequencies and position ids."""
+    for layer in network.detector_model.vision_encoder.backbone.layers:
+        layer.position_ids = layer.precompute_positions(layer.config, layer.window_size).to(device)
+        frequencies, _ = layer.rotary_emb.compute_axial_rope_parameters(layer.config, device)
+        layer.rotary_emb.inv_freq = frequencies
+        layer.rotary_emb.original_inv_freq = frequencies.clone()
+    for module in network.detector_model.text_encoder.modules():
+        if isinstance(getattr(module, "position_ids", None), Tensor):
+            module.position_ids = torch.arange(module.position_ids.shape[-1], device=device)[None]
+    hollow = [name for name, tensor in _all_tensors(network) if tensor.is_meta]
+    if hollow:
+        raise CheckpointError(
+            f"This version of transformers keeps values that no checkpoint holds ({', '.join(hollow[:_NAMES_SHOWN])}). "
+            "Install the version named in pyproject.toml."
+        )
+
+
+def _all_tensors(network: torch.nn.Module) -> Iterable[tuple[str, Tensor]]:
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _sentence(kind: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{len(names)} {kind}: {', '.join(names[:_NAMES_SHOWN])}{more}."
