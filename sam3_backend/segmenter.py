@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from sam3_backend.embeddings.embedding import Embedding
     from sam3_backend.embeddings.store import EmbeddingStore
-    from sam3_backend.images import Picture, PictureLocation
-    from sam3_backend.model.predictor import Detections, Predictor, Segmentation
+    from sam3_backend.images import Picture, PictureFile, PictureLocation
+    from sam3_backend.model.answers import Detections, Segmentation
+    from sam3_backend.model.predictor import Predictor
     from sam3_backend.model.scheduler import Scheduler
     from sam3_backend.prompts import PromptSet
 
@@ -39,8 +40,8 @@ CROSS_PROMPT_IOU = 0.5
 class PictureSource(Protocol):
     """What fetches pictures: ``images.PictureLoader``."""
 
-    def load(self, location: PictureLocation) -> Picture:
-        """Fetch and decode one picture."""
+    def fetch(self, location: PictureLocation) -> PictureFile:
+        """Fetch one picture without making its pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +70,8 @@ class Answer:
         width_px: Width of the upright picture.
         height_px: Its height.
         found: Objects in the order of the prompts, best first within a prompt.
-        timings_ms: Wall time of each stage that ran: ``download``, ``encode``, ``prompt``. Waiting for the device is
-            part of the stage that waited.
+        timings_ms: Wall time of each stage that ran: ``download``, ``embedding`` (finding it, or making it by
+            ``decode`` and ``encode``), ``prompt``. Waiting for the device is part of the stage that waited.
     """
 
     width_px: int
@@ -128,8 +129,9 @@ class Segmenter:
         """
         timings = _Timings(self._observe)
         with timings.stage("download"):
-            picture = self._pictures.load(location)
-        return self._answer(picture, prompt_sets, options or AnswerOptions(), priority, timings)
+            file = self._pictures.fetch(location)
+        embedding = self._embedding(file.content_hash, file.decode, priority, timings)
+        return self._answer(embedding, prompt_sets, options or AnswerOptions(), priority, timings)
 
     def answer_picture(
         self,
@@ -140,18 +142,18 @@ class Segmenter:
         priority: Priority = Priority.INTERACTIVE,
     ) -> Answer:
         """Answer every prompt set about a picture at hand; see ``answer``."""
-        return self._answer(picture, prompt_sets, options or AnswerOptions(), priority, _Timings(self._observe))
+        timings = _Timings(self._observe)
+        embedding = self._embedding(picture.content_hash, lambda: picture, priority, timings)
+        return self._answer(embedding, prompt_sets, options or AnswerOptions(), priority, timings)
 
     def _answer(
         self,
-        picture: Picture,
+        embedding: Embedding,
         prompt_sets: Sequence[PromptSet],
         options: AnswerOptions,
         priority: Priority,
         timings: _Timings,
     ) -> Answer:
-        with timings.stage("encode"):
-            embedding = self._embedding(picture, priority)
         found: list[ScoredMask] = []
         with timings.stage("prompt"):
             for index, prompt_set in enumerate(prompt_sets):
@@ -162,13 +164,19 @@ class Segmenter:
         logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen), timings.ms)
         return Answer(width_px, height_px, chosen, timings.ms)
 
-    def _embedding(self, picture: Picture, priority: Priority) -> Embedding:
-        key = self._predictor.key(picture.content_hash)
+    def _embedding(
+        self, content_hash: str, decode: Callable[[], Picture], priority: Priority, timings: _Timings
+    ) -> Embedding:
+        """The picture's embedding; its pixels are made only where no tier has it."""
 
-        def encode() -> Embedding:
-            return self._predictor.encode(picture.rgb, content_hash=picture.content_hash)
+        def make() -> Embedding:
+            with timings.stage("decode"):
+                rgb = decode().rgb
+            with timings.stage("encode"):
+                return self._scheduler.run(lambda: self._predictor.encode(rgb, content_hash=content_hash), priority)
 
-        return self._store.get_or_make(key, lambda: self._scheduler.run(encode, priority))
+        with timings.stage("embedding"):
+            return self._store.get_or_make(self._predictor.key(content_hash), make)
 
     def _ask_concept(
         self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority

@@ -58,7 +58,7 @@ class RecordingPredictor:
 
 
 def segmenter_over(predictor: RecordingPredictor, max_bytes: int = 10**9) -> Segmenter:
-    pictures = SimpleNamespace(load=picture)
+    pictures = SimpleNamespace(fetch=lambda name: SimpleNamespace(content_hash=name, decode=lambda: picture(name)))
     return Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(max_bytes)), pictures)  # type: ignore[arg-type]
 
 
@@ -78,12 +78,19 @@ def test_a_picture_is_encoded_once_for_all_prompts_and_requests() -> None:
     assert predictor.encoded == ["a"]
 
 
+def test_a_known_picture_is_not_decoded_again() -> None:
+    segmenter = segmenter_over(RecordingPredictor())
+    segmenter.answer("a", [clicks(0.1)])  # type: ignore[arg-type]
+    again = segmenter.answer("a", [clicks(0.2)])  # type: ignore[arg-type]
+    assert set(again.timings_ms) == {"download", "embedding", "prompt"}
+
+
 def test_answers_carry_the_pictures_own_size_and_the_prompts_label() -> None:
     answer = segmenter_over(RecordingPredictor()).answer("anywhere", [clicks(0.1, label="dog")])  # type: ignore[arg-type]
     assert (answer.width_px, answer.height_px) == (WIDTH_PX, HEIGHT_PX)
     (found,) = answer.found
     assert (found.label, found.score, found.score_kind) == ("dog", 0.9, "iou_score")
-    assert set(answer.timings_ms) == {"download", "encode", "prompt"}
+    assert set(answer.timings_ms) == {"download", "embedding", "decode", "encode", "prompt"}
 
 
 def test_prompts_reach_the_predictor_in_sub_pixel_picture_coordinates() -> None:
