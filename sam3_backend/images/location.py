@@ -1,0 +1,76 @@
+"""Where a picture is, whether its host is Label Studio, and what may be said of its address.
+
+Fetches nothing; knows no projects and no tasks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import httpx
+
+
+class Authorization(Protocol):
+    """Something that opens Label Studio's doors; its ``repr`` shows no secret.
+
+    Attributes:
+        advice: What to do when Label Studio refuses it, one sentence.
+    """
+
+    advice: str
+
+    def __call__(self) -> str:
+        """The value of the ``Authorization`` header, good at this moment."""
+
+    def renew(self, refused: str) -> bool:
+        """Told that this value was refused: whether the next call gives another one."""
+
+
+@dataclass(frozen=True)
+class PictureLocation:
+    """Where a picture is.
+
+    Attributes:
+        url: ``http(s)://`` address or ``data:`` URI.
+        is_trusted: Whether this is Label Studio's own address: it may be a private one and is sent the authorization.
+        authorization: What opens it, or None.
+        origin: Label Studio's base URL where trusted, maybe with a path; the authorization goes nowhere else.
+        uri: The address as the task gives it, for messages; None where it is the same as ``url``.
+    """
+
+    url: str
+    is_trusted: bool = False
+    authorization: Authorization | None = field(default=None, repr=False)
+    origin: str | None = None
+    uri: str | None = None
+
+    def __repr__(self) -> str:
+        return f"PictureLocation({redact(self.url)!r}, is_trusted={self.is_trusted})"
+
+    @property
+    def name(self) -> str:
+        """What to call the picture before people: its address without secrets."""
+        return redact(self.uri or self.url)
+
+
+def redact(url: str) -> str:
+    """An address fit for logs and for people: without its query, which may be a signature, and without user names."""
+    if url[:5].lower() == "data:":
+        return "data: URI"
+    bare = re.sub(r"//[^/@?#]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
+    return bare if len(bare) <= 200 else bare[:200] + "…"
+
+
+def is_within(url: httpx.URL, origin: str | None) -> bool:
+    """Whether an address has this origin: same scheme, host and port, and below its path if it has one."""
+    if origin is None:
+        return False
+    base = httpx.URL(origin)
+    path = base.path.rstrip("/")
+    if ".." in url.path.split("/"):  # percent-encoded dots, which a proxy in front might still go up by
+        return False
+    return (url.scheme, url.host, url.port) == (base.scheme, base.host, base.port) and (
+        url.path == path or url.path.startswith(path + "/")
+    )
