@@ -43,13 +43,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """An axis-aligned rectangle, corners in reading order.
+    """A rectangle, corners in reading order.
 
     Attributes:
         x1: Left edge, fraction of the picture's width, [0, 1].
         y1: Top edge, fraction of the picture's height, [0, 1].
         x2: Right edge, greater than ``x1``.
         y2: Bottom edge, greater than ``y1``.
+        rotation_deg: Clockwise turn of the rectangle about its corner (x1, y1), as seen on the screen. The edges of a
+            turned rectangle may lie outside the picture; the model is shown the upright box around it.
 
     Raises:
         InvalidPrompt: An edge is not a number, lies outside the picture, or the box has no area.
@@ -59,15 +61,34 @@ class Box:
     y1: float
     x2: float
     y2: float
+    rotation_deg: float = 0.0
 
     def __post_init__(self) -> None:
-        _require_fractions(("x1", self.x1), ("y1", self.y1), ("x2", self.x2), ("y2", self.y2))
+        edges = (("x1", self.x1), ("y1", self.y1), ("x2", self.x2), ("y2", self.y2))
+        if self.rotation_deg:
+            _require_numbers(*edges, ("rotation", self.rotation_deg))
+        else:
+            _require_fractions(*edges)
         if self.x2 <= self.x1 or self.y2 <= self.y1:
             raise InvalidPrompt("A box needs a width and a height: drag it from one corner to the opposite one.")
 
     def xyxy_px(self, width_px: int, height_px: int) -> tuple[float, float, float, float]:
-        """The box in pixels of a ``width_px`` x ``height_px`` picture, (x1, y1, x2, y2)."""
-        return self.x1 * width_px, self.y1 * height_px, self.x2 * width_px, self.y2 * height_px
+        """The box in pixels of a ``width_px`` x ``height_px`` picture, (x1, y1, x2, y2).
+
+        Raises:
+            InvalidPrompt: A turned rectangle lies outside the picture.
+        """
+        x1, y1, x2, y2 = self.x1 * width_px, self.y1 * height_px, self.x2 * width_px, self.y2 * height_px
+        if not self.rotation_deg:
+            return x1, y1, x2, y2
+        # Only in pixels, where both axes have the same unit, is a turn a turn.
+        cosine, sine = math.cos(math.radians(self.rotation_deg)), math.sin(math.radians(self.rotation_deg))
+        corners = [(x * cosine - y * sine, x * sine + y * cosine) for x in (0.0, x2 - x1) for y in (0.0, y2 - y1)]
+        left, right = (min(max(x1 + reach(x for x, _ in corners), 0.0), width_px) for reach in (min, max))
+        top, bottom = (min(max(y1 + reach(y for _, y in corners), 0.0), height_px) for reach in (min, max))
+        if right <= left or bottom <= top:
+            raise InvalidPrompt("The turned rectangle lies outside the picture.")
+        return left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +144,14 @@ class PromptSet:
         return self.text is not None or bool(self.exemplars)
 
 
-def _require_fractions(*named: tuple[str, float]) -> None:
+def _require_numbers(*named: tuple[str, float]) -> None:
     for name, value in named:
         if not math.isfinite(value):
             raise InvalidPrompt(f"The coordinate {name} is not a number.")
+
+
+def _require_fractions(*named: tuple[str, float]) -> None:
+    _require_numbers(*named)
+    for name, value in named:
         if not 0.0 <= value <= 1.0:
             raise InvalidPrompt(f"The coordinate {name} lies outside the picture ({100 * value:g} %).")
