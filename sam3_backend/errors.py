@@ -15,6 +15,7 @@
     ├── ModelError
     │   ├── ModelNotReady       503  the model is still loading
     │   ├── ModelBusy           503  more requests are waiting than the settings allow
+    │   ├── Superseded          503  a newer prompt took this one's place before the model came to it
     │   ├── ModelOutOfMemory    503  the device has no memory left for this request
     │   ├── ModelFailed         500  the model raised something nobody expected
     │   └── CheckpointError     500  a checkpoint cannot be found, is not one, or does not fit (start-up)
@@ -131,6 +132,13 @@ class ModelBusy(ModelError):
     code = "model_busy"
     http_status = 503
     retryable = True
+
+
+class Superseded(ModelError):
+    """A newer prompt took this one's place before the model came to it; nobody reads this answer."""
+
+    code = "superseded"
+    http_status = 503
 
 
 class ModelOutOfMemory(ModelError):

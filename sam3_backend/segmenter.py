@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from sam3_backend.embeddings.refinement import RefinementMemory
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.masks import ScoredMask
-from sam3_backend.model.scheduler import Priority
+from sam3_backend.model.scheduler import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from sam3_backend.prompts import PromptSet
 
 logger = logging.getLogger(__name__)
+
+INTERACTIVE = Terms()
+"""Somebody waits for the answer."""
 
 CROSS_PROMPT_IOU = 0.5
 """Two prompts of one label that find masks overlapping more than this found the same object."""
@@ -112,7 +115,7 @@ class Segmenter:
         prompt_sets: Sequence[PromptSet],
         *,
         options: AnswerOptions | None = None,
-        priority: Priority = Priority.INTERACTIVE,
+        terms: Terms = INTERACTIVE,
     ) -> Answer:
         """Fetch a picture and answer every prompt set about it.
 
@@ -120,7 +123,7 @@ class Segmenter:
             location: Where the picture is.
             prompt_sets: Questions; the answers come in their order.
             options: How the answer is chosen; None for the defaults.
-            priority: How urgent the model calls are.
+            terms: On what terms its model calls wait for the device.
 
         Raises:
             ImageError: The picture cannot be had or read.
@@ -130,8 +133,8 @@ class Segmenter:
         timings = _Timings(self._observe)
         with timings.stage("download"):
             file = self._pictures.fetch(location)
-        embedding = self._embedding(file.content_hash, file.decode, priority, timings)
-        return self._answer(embedding, prompt_sets, options or AnswerOptions(), priority, timings)
+        embedding = self._embedding(file.content_hash, file.decode, terms, timings)
+        return self._answer(embedding, prompt_sets, options or AnswerOptions(), terms, timings)
 
     def answer_picture(
         self,
@@ -139,47 +142,52 @@ class Segmenter:
         prompt_sets: Sequence[PromptSet],
         *,
         options: AnswerOptions | None = None,
-        priority: Priority = Priority.INTERACTIVE,
+        terms: Terms = INTERACTIVE,
     ) -> Answer:
         """Answer every prompt set about a picture at hand; see ``answer``."""
         timings = _Timings(self._observe)
-        embedding = self._embedding(picture.content_hash, lambda: picture, priority, timings)
-        return self._answer(embedding, prompt_sets, options or AnswerOptions(), priority, timings)
+        embedding = self._embedding(picture.content_hash, lambda: picture, terms, timings)
+        return self._answer(embedding, prompt_sets, options or AnswerOptions(), terms, timings)
 
     def _answer(
         self,
         embedding: Embedding,
         prompt_sets: Sequence[PromptSet],
         options: AnswerOptions,
-        priority: Priority,
+        terms: Terms,
         timings: _Timings,
     ) -> Answer:
         found: list[ScoredMask] = []
         with timings.stage("prompt"):
             for index, prompt_set in enumerate(prompt_sets):
                 ask = self._ask_concept if prompt_set.asks_for_concept else self._ask_object
-                found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, priority)]
+                found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, terms)]
         height_px, width_px = embedding.picture_hw
         chosen = _choose(found, options)
         logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen), timings.ms)
         return Answer(width_px, height_px, chosen, timings.ms)
 
     def _embedding(
-        self, content_hash: str, decode: Callable[[], Picture], priority: Priority, timings: _Timings
+        self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: _Timings
     ) -> Embedding:
-        """The picture's embedding; its pixels are made only where no tier has it."""
+        """The picture's embedding; its pixels are made only where no tier has it.
+
+        It is made for everybody who waits for this picture, so one request's deadline or newer prompt does not stop it.
+        """
 
         def make() -> Embedding:
             with timings.stage("decode"):
                 rgb = decode().rgb
             with timings.stage("encode"):
-                return self._scheduler.run(lambda: self._predictor.encode(rgb, content_hash=content_hash), priority)
+                return self._scheduler.run(
+                    lambda: self._predictor.encode(rgb, content_hash=content_hash), Terms(terms.priority)
+                )
 
         with timings.stage("embedding"):
             return self._store.get_or_make(self._predictor.key(content_hash), make)
 
     def _ask_concept(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
     ) -> list[ScoredMask]:
         height_px, width_px = embedding.picture_hw
         exemplars = [(*each.box.xyxy_px(width_px, height_px), each.is_positive) for each in prompt_set.exemplars]
@@ -191,22 +199,22 @@ class Segmenter:
 
         return [
             ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
-            for each in self._scheduler.run(detect, priority).found
+            for each in self._scheduler.run(detect, terms).found
         ]
 
     def _ask_object(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
     ) -> list[ScoredMask]:
         if prompt_set.box is None and not any(point.is_positive for point in prompt_set.points):
             raise InvalidPrompt("Click on the object first: a negative point alone only says what not to take.")
-        result = self._segment(embedding, prompt_set, options, priority)
+        result = self._segment(embedding, prompt_set, options, terms)
         mask = result.masks[0]
         return [ScoredMask(mask, mask.box_xyxy_px, result.iou_scores[0], "iou_score", prompt_set.label)]
 
     def _segment(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
     ) -> Segmentation:
-        previous = self._mask_logits_before(embedding, prompt_set, options, priority) if options.refine else None
+        previous = self._mask_logits_before(embedding, prompt_set, options, terms) if options.refine else None
         height_px, width_px = embedding.picture_hw
         points = [(*each.xy_px(width_px, height_px), each.is_positive) for each in prompt_set.points]
         box = prompt_set.box.xyxy_px(width_px, height_px) if prompt_set.box else None
@@ -214,13 +222,13 @@ class Segmenter:
         def segment() -> Segmentation:
             return self._predictor.segment(embedding, points=points or None, box=box, mask_logits=previous)
 
-        result = self._scheduler.run(segment, priority)
+        result = self._scheduler.run(segment, terms)
         if options.refine:
             self._refinements.put(embedding.key, prompt_set, result.mask_logits[0])
         return result
 
     def _mask_logits_before(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, priority: Priority
+        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
     ) -> npt.NDArray[np.float32] | None:
         """Mask logits as they were before the last point was placed; None where it was the first.
 
@@ -232,7 +240,7 @@ class Segmenter:
         remembered = self._refinements.get(embedding.key, earlier)
         if remembered is not None:
             return remembered
-        return self._segment(embedding, earlier, options, priority).mask_logits[0]
+        return self._segment(embedding, earlier, options, terms).mask_logits[0]
 
 
 class _Timings:

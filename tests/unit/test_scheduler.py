@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from sam3_backend.errors import ModelBusy
-from sam3_backend.model.scheduler import Priority, Scheduler
+from sam3_backend.errors import ModelBusy, Superseded
+from sam3_backend.model.scheduler import Priority, Scheduler, Terms
 
 
 class HeldDevice:
@@ -16,7 +16,7 @@ class HeldDevice:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._running, self._release = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=scheduler.run, args=(self._hold, Priority.INTERACTIVE))
+        self._thread = threading.Thread(target=scheduler.run, args=(self._hold, Terms(Priority.INTERACTIVE)))
 
     def _hold(self) -> None:
         self._running.set()
@@ -45,7 +45,9 @@ def test_the_most_urgent_caller_goes_first_and_equals_keep_their_order() -> None
     with HeldDevice(scheduler):
         for priority in (Priority.BULK, Priority.WARM, Priority.INTERACTIVE, Priority.BULK, Priority.TASK_OPEN):
             name = f"{priority.name}-{len(threads)}"
-            threads.append(threading.Thread(target=scheduler.run, args=(lambda n=name: order.append(n), priority)))
+            threads.append(
+                threading.Thread(target=scheduler.run, args=(lambda n=name: order.append(n), Terms(priority)))
+            )
             threads[-1].start()
             wait_until_waiting(scheduler, len(threads))
     for thread in threads:
@@ -62,7 +64,7 @@ def test_two_calls_never_run_at_the_same_time() -> None:
         time.sleep(0.001)
         running.pop()
 
-    threads = [threading.Thread(target=scheduler.run, args=(call, Priority.BULK)) for _ in range(20)]
+    threads = [threading.Thread(target=scheduler.run, args=(call, Terms(Priority.BULK))) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -73,16 +75,32 @@ def test_two_calls_never_run_at_the_same_time() -> None:
 def test_a_failing_call_frees_the_device_and_reaches_its_caller() -> None:
     scheduler = Scheduler()
     with pytest.raises(ZeroDivisionError):
-        scheduler.run(lambda: 1 / 0, Priority.BULK)
-    assert scheduler.run(lambda: "next", Priority.BULK) == "next"
+        scheduler.run(lambda: 1 / 0, Terms(Priority.BULK))
+    assert scheduler.run(lambda: "next", Terms(Priority.BULK)) == "next"
 
 
 def test_one_caller_too_many_is_told_so_at_once() -> None:
     scheduler = Scheduler(max_waiting=1)
     with HeldDevice(scheduler):
-        waiting = threading.Thread(target=scheduler.run, args=(lambda: None, Priority.BULK))
+        waiting = threading.Thread(target=scheduler.run, args=(lambda: None, Terms(Priority.BULK)))
         waiting.start()
         wait_until_waiting(scheduler, 1)
         with pytest.raises(ModelBusy, match="Try again"):
-            scheduler.run(lambda: None, Priority.INTERACTIVE)
+            scheduler.run(lambda: None, Terms(Priority.INTERACTIVE))
     waiting.join(10)
+
+
+def test_a_call_nobody_wants_any_more_is_not_made() -> None:
+    scheduler = Scheduler()
+    with pytest.raises(Superseded):
+        scheduler.run(lambda: pytest.fail("called"), Terms(is_wanted=lambda: False))
+    assert scheduler.run(lambda: "next", Terms()) == "next"
+
+
+def test_a_call_whose_turn_does_not_come_in_time_gives_up_and_leaves_no_trace() -> None:
+    scheduler = Scheduler()
+    with HeldDevice(scheduler):
+        with pytest.raises(ModelBusy, match="too busy"):
+            scheduler.run(lambda: pytest.fail("called"), Terms(deadline=time.monotonic() + 0.02))
+        assert scheduler.waiting == 0
+    assert scheduler.run(lambda: "next", Terms()) == "next"

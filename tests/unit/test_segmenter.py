@@ -11,9 +11,9 @@ import pytest
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.errors import InvalidPrompt
+from sam3_backend.errors import InvalidPrompt, Superseded
 from sam3_backend.masks import Mask
-from sam3_backend.model.scheduler import Scheduler
+from sam3_backend.model.scheduler import Scheduler, Terms
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.segmenter import AnswerOptions, Segmenter
 
@@ -191,3 +191,11 @@ def test_empty_and_too_small_masks_are_left_out() -> None:
     assert len(segmenter.answer_picture(picture(), [PromptSet(text="a")]).found) == 1
     options = AnswerOptions(min_area_px=10)
     assert segmenter.answer_picture(picture(), [PromptSet(text="a")], options=options).found == ()
+
+
+def test_a_superseded_prompt_is_not_decoded_but_its_picture_is_encoded_for_the_next_one() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    with pytest.raises(Superseded):
+        segmenter.answer_picture(picture(), [clicks(0.1)], terms=Terms(is_wanted=lambda: False))
+    assert (predictor.encoded, predictor.segmented) == (["a"], [])
