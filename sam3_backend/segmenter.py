@@ -10,10 +10,10 @@ import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sam3_backend.embeddings.refinement import RefinementMemory
-from sam3_backend.errors import InvalidPrompt
+from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
 from sam3_backend.model.scheduler import Terms
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from sam3_backend.prompts import PromptSet
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 INTERACTIVE = Terms()
 """Somebody waits for the answer."""
@@ -179,7 +181,7 @@ class Segmenter:
             with timings.stage("decode"):
                 rgb = decode().rgb
             with timings.stage("encode"):
-                return self._scheduler.run(
+                return self._on_device(
                     lambda: self._predictor.encode(rgb, content_hash=content_hash), Terms(terms.priority)
                 )
 
@@ -199,7 +201,7 @@ class Segmenter:
 
         return [
             ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
-            for each in self._scheduler.run(detect, terms).found
+            for each in self._on_device(detect, terms).found
         ]
 
     def _ask_object(
@@ -222,7 +224,7 @@ class Segmenter:
         def segment() -> Segmentation:
             return self._predictor.segment(embedding, points=points or None, box=box, mask_logits=previous)
 
-        result = self._scheduler.run(segment, terms)
+        result = self._on_device(segment, terms)
         if options.refine:
             self._refinements.put(embedding.key, prompt_set, result.mask_logits[0])
         return result
@@ -241,6 +243,16 @@ class Segmenter:
         if remembered is not None:
             return remembered
         return self._segment(embedding, earlier, options, terms).mask_logits[0]
+
+    def _on_device(self, call: Callable[[], Result], terms: Terms) -> Result:
+        """Make a model call in its turn; where memory runs out, make room and try once more."""
+        try:
+            return self._scheduler.run(call, terms)
+        except ModelOutOfMemory:
+            logger.warning("The device is out of memory: dropping its embeddings and trying once more.")
+            self._store.make_room()
+            self._predictor.make_room()
+            return self._scheduler.run(call, terms)
 
 
 class _Timings:

@@ -96,6 +96,10 @@ class EmbeddingStore:
             return flight.result()
         return self._fly(key, make, mine)
 
+    def make_room(self) -> None:
+        """Forget every embedding in this process; those that requests are working with stay theirs."""
+        self._memory.clear()
+
     def statistics(self) -> StoreStatistics:
         """A snapshot of the counters."""
         with self._lock:

@@ -235,6 +235,13 @@ class Predictor:
             self.segment(embedding, box=(1, 1, self.input_size_px - 1, self.input_size_px - 1))
         self._pictures.clear()
 
+    def make_room(self) -> None:
+        """Forget everything that can be computed again, and give the memory back to the device."""
+        self._pictures.clear()
+        self._texts.clear()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _choose(
         self,
         embedding: Embedding,

@@ -11,7 +11,7 @@ import pytest
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.errors import InvalidPrompt, Superseded
+from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory, Superseded
 from sam3_backend.masks import Mask
 from sam3_backend.model.scheduler import Scheduler, Terms
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
@@ -34,6 +34,8 @@ class RecordingPredictor:
         self.encoded: list[str] = []
         self.segmented: list[dict[str, Any]] = []
         self.detected: list[dict[str, Any]] = []
+        self.faults: list[Exception] = []
+        self.rooms_made = 0
 
     def key(self, content_hash: str) -> EmbeddingKey:
         return EmbeddingKey(content_hash, "recording")
@@ -42,7 +44,12 @@ class RecordingPredictor:
         self.encoded.append(content_hash)
         return Embedding(self.key(content_hash), image.shape[:2], {"vit": image})
 
+    def make_room(self) -> None:
+        self.rooms_made += 1
+
     def segment(self, embedding: Embedding, *, points: Any, box: Any, mask_logits: Any) -> Any:
+        if self.faults:
+            raise self.faults.pop()
         refined = 0.0 if mask_logits is None else float(mask_logits[0, 0])
         self.segmented.append({"points": points, "box": box, "refined": refined})
         logits = np.full((1, 2, 2), refined + 1, dtype=np.float32)
@@ -199,3 +206,20 @@ def test_a_superseded_prompt_is_not_decoded_but_its_picture_is_encoded_for_the_n
     with pytest.raises(Superseded):
         segmenter.answer_picture(picture(), [clicks(0.1)], terms=Terms(is_wanted=lambda: False))
     assert (predictor.encoded, predictor.segmented) == (["a"], [])
+
+
+def test_where_memory_runs_out_room_is_made_and_the_call_tried_once_more() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    predictor.faults = [ModelOutOfMemory("full")]
+    assert len(segmenter.answer_picture(picture(), [clicks(0.1)]).found) == 1
+    assert predictor.rooms_made == 1
+
+
+def test_memory_that_stays_full_is_said_so_and_the_next_request_is_answered() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    predictor.faults = [ModelOutOfMemory("full"), ModelOutOfMemory("full")]
+    with pytest.raises(ModelOutOfMemory):
+        segmenter.answer_picture(picture(), [clicks(0.1)])
+    assert len(segmenter.answer_picture(picture(), [clicks(0.1)]).found) == 1
