@@ -7,18 +7,17 @@ Label Studio, HTTP, where embeddings are kept, or what the model looks like insi
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from sam3_backend.answer import Answer, AnswerOptions, Timings, choose
 from sam3_backend.embeddings.refinement import RefinementMemory
 from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
 from sam3_backend.model.scheduler import Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     import numpy.typing as npt
@@ -38,51 +37,12 @@ Result = TypeVar("Result")
 INTERACTIVE = Terms()
 """Somebody waits for the answer."""
 
-CROSS_PROMPT_IOU = 0.5
-"""Two prompts of one label that find masks overlapping more than this found the same object."""
-
 
 class PictureSource(Protocol):
     """What fetches pictures: ``images.PictureLoader``."""
 
     def fetch(self, location: PictureLocation) -> PictureFile:
         """Fetch one picture without making its pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerOptions:
-    """How an answer is chosen from what the model finds.
-
-    Attributes:
-        threshold: Least detection score for concepts, [0, 1]; None for the checkpoint's own.
-        max_regions: Most objects returned, the best ones; None for all.
-        min_area_px: Objects with fewer pixels are left out; an object without pixels always is.
-        refine: Whether the mask before the last point is fed back when points are added to an object, as the official
-            interactive loop does; False decodes all points at once.
-    """
-
-    threshold: float | None = None
-    max_regions: int | None = None
-    min_area_px: int = 1
-    refine: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What was found in one picture.
-
-    Attributes:
-        width_px: Width of the upright picture.
-        height_px: Its height.
-        found: Objects in the order of the prompts, best first within a prompt.
-        timings_ms: Wall time of each stage that ran: ``download``, ``embedding`` (finding it, or making it by
-            ``decode`` and ``encode``), ``prompt``. Waiting for the device is part of the stage that waited.
-    """
-
-    width_px: int
-    height_px: int
-    found: tuple[ScoredMask, ...]
-    timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Segmenter:
@@ -132,7 +92,7 @@ class Segmenter:
             InvalidPrompt: A prompt cannot be answered.
             ModelError: The model failed or has no room.
         """
-        timings = _Timings(self._observe)
+        timings = Timings(self._observe)
         with timings.stage("download"):
             file = self._pictures.fetch(location)
         embedding = self._embedding(file.content_hash, file.decode, terms, timings)
@@ -147,7 +107,7 @@ class Segmenter:
         terms: Terms = INTERACTIVE,
     ) -> Answer:
         """Answer every prompt set about a picture at hand; see ``answer``."""
-        timings = _Timings(self._observe)
+        timings = Timings(self._observe)
         embedding = self._embedding(picture.content_hash, lambda: picture, terms, timings)
         return self._answer(embedding, prompt_sets, options or AnswerOptions(), terms, timings)
 
@@ -157,7 +117,7 @@ class Segmenter:
         prompt_sets: Sequence[PromptSet],
         options: AnswerOptions,
         terms: Terms,
-        timings: _Timings,
+        timings: Timings,
     ) -> Answer:
         found: list[ScoredMask] = []
         with timings.stage("prompt"):
@@ -165,13 +125,11 @@ class Segmenter:
                 ask = self._ask_concept if prompt_set.asks_for_concept else self._ask_object
                 found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, terms)]
         height_px, width_px = embedding.picture_hw
-        chosen = _choose(found, options)
+        chosen = choose(found, options)
         logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen), timings.ms)
         return Answer(width_px, height_px, chosen, timings.ms)
 
-    def _embedding(
-        self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: _Timings
-    ) -> Embedding:
+    def _embedding(self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: Timings) -> Embedding:
         """The picture's embedding; its pixels are made only where no tier has it.
 
         It is made for everybody who waits for this picture, so one request's deadline or newer prompt does not stop it.
@@ -242,7 +200,8 @@ class Segmenter:
         remembered = self._refinements.get(embedding.key, earlier)
         if remembered is not None:
             return remembered
-        return self._segment(embedding, earlier, options, terms).mask_logits[0]
+        before: npt.NDArray[np.float32] = self._segment(embedding, earlier, options, terms).mask_logits[0]
+        return before
 
     def _on_device(self, call: Callable[[], Result], terms: Terms) -> Result:
         """Make a model call in its turn; where memory runs out, make room and try once more."""
@@ -255,24 +214,6 @@ class Segmenter:
             return self._scheduler.run(call, terms)
 
 
-class _Timings:
-    """Collects the wall time of stages of one request."""
-
-    def __init__(self, observe: Callable[[str, float], None]) -> None:
-        self._observe = observe
-        self.ms: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed_s = time.perf_counter() - started
-            self.ms[name] = self.ms.get(name, 0.0) + 1000 * elapsed_s
-            self._observe(name, elapsed_s)
-
-
 def _without_last_point(prompt_set: PromptSet) -> PromptSet | None:
     """The prompt set as it was one point earlier, or None where it then asked for nothing."""
     if not prompt_set.points:
@@ -281,26 +222,3 @@ def _without_last_point(prompt_set: PromptSet) -> PromptSet | None:
     if prompt_set.box is None and not any(point.is_positive for point in points):
         return None
     return replace(prompt_set, points=points)
-
-
-def _choose(found: Sequence[ScoredMask], options: AnswerOptions) -> tuple[ScoredMask, ...]:
-    """What is returned of what was found: large enough, each object once, the best of too many."""
-    chosen: list[ScoredMask] = []
-    for candidate in sorted(found, key=lambda each: -each.score):
-        if candidate.mask.area_px >= max(1, options.min_area_px) and not _was_found_already(candidate, chosen):
-            chosen.append(candidate)
-    return tuple(sorted(chosen[: options.max_regions], key=lambda each: each.prompt_index))
-
-
-def _was_found_already(candidate: ScoredMask, better: Sequence[ScoredMask]) -> bool:
-    """Whether another concept prompt of the same label found this object with a better score.
-
-    Objects of one prompt never suppress each other here: what one prompt finds is the predictor's answer.
-    """
-    return candidate.score_kind == "detection_score" and any(
-        each.label == candidate.label
-        and each.prompt_index != candidate.prompt_index
-        and each.score_kind == "detection_score"
-        and candidate.mask.iou(each.mask) > CROSS_PROMPT_IOU
-        for each in better
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sam3_backend.answer import AnswerOptions
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
@@ -15,7 +16,7 @@ from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory, Superseded
 from sam3_backend.masks import Mask
 from sam3_backend.model.scheduler import Scheduler, Terms
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
-from sam3_backend.segmenter import AnswerOptions, Segmenter
+from sam3_backend.segmenter import Segmenter
 
 WIDTH_PX, HEIGHT_PX = 200, 100
 
