@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3_backend.errors import CheckpointError
 from sam3_backend.model.architecture import Architecture
+from sam3_backend.model.published_layout import read_published
 from sam3_backend.model.tokens import TextTokens
 from sam3_backend.model.transformers_layout import read_directory
 
@@ -76,7 +77,7 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
     if path.is_dir():
         return _open_directory(path.resolve().name, path)
     if path.is_file():
-        raise CheckpointError(f"{path} is a file: .pt files are not read yet.")
+        return _open_file(path)
     if _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith((".pt", ".pth", ".safetensors")):
         from sam3_backend.model.hub import download  # huggingface_hub is slow to import and seldom needed
 
@@ -90,14 +91,25 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
 def _open_directory(name: str, directory: Path) -> Checkpoint:
     config = read_json(directory / "config.json", "A checkpoint directory needs it beside the weights.")
     tokenizer = directory / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise CheckpointError(f"{tokenizer} is missing: copy the tokenizer of the checkpoint there.")
     return Checkpoint(
         name=name,
         architecture=Architecture.from_json(config),
         tensors=read_directory(directory),
-        tokens=TextTokens.from_file(tokenizer),
+        tokens=TextTokens.from_file(tokenizer) if tokenizer.is_file() else TextTokens.of_clip(),
         tuning=read_tuning(directory),
+    )
+
+
+def _open_file(path: Path) -> Checkpoint:
+    if path.suffix not in (".pt", ".pth"):
+        raise CheckpointError(f"{path} is no checkpoint: name a sam3.pt, or the directory that holds the safetensors.")
+    config, tokenizer = path.parent / "config.json", path.parent / "tokenizer.json"
+    return Checkpoint(
+        name=path.name,
+        architecture=Architecture.from_json(read_json(config, "")) if config.is_file() else Architecture.published(),
+        tensors=read_published(path),
+        tokens=TextTokens.from_file(tokenizer) if tokenizer.is_file() else TextTokens.of_clip(),
+        tuning=read_tuning(path.parent),
     )
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+from importlib import resources
 from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
+from transformers import CLIPTokenizer
 
 from sam3_backend.errors import CheckpointError, InvalidPrompt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 MAX_TEXT_TOKENS = 32
@@ -38,6 +42,17 @@ class TextTokens:
         except Exception as fault:  # the library raises bare Exception
             raise CheckpointError(f"{path} cannot be read as a tokenizer: {fault}") from fault
 
+    @classmethod
+    def of_clip(cls) -> TextTokens:
+        """CLIP's vocabulary, which every published SAM 3 reads."""
+        packed = resources.files("sam3_backend.model") / "vocabulary" / "clip_merges.txt.gz"
+        merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[:-1]
+        letters = list(_byte_letters())
+        pieces = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
+        vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+        pairs = [(first, second) for first, second in (merge.split(" ") for merge in merges)]
+        return cls(CLIPTokenizer(vocab=vocabulary, merges=pairs).backend_tokenizer)
+
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, start and end token included.
 
@@ -51,3 +66,10 @@ class TextTokens:
                 "(about 20 words). Use a short noun phrase."
             )
         return ids
+
+
+def _byte_letters() -> Iterator[str]:
+    """A printable letter for each byte, in the order of GPT-2's and CLIP's vocabularies."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("\u00a1"), ord("\u00ac") + 1), *range(0xAE, 0x100)]
+    yield from map(chr, printable)
+    yield from (chr(0x100 + index) for index in range(0x100 - len(printable)))
