@@ -1,0 +1,96 @@
+"""Where the parts are put together: the one place that knows them all.
+
+The server, the command line and the ``label-studio-ml`` class all get their parts here, so that a setting means the
+same everywhere. Nothing is computed here, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sam3_backend.embeddings.memory import MemoryTier
+from sam3_backend.embeddings.redis import RedisTier
+from sam3_backend.embeddings.store import EmbeddingStore
+from sam3_backend.images import PictureLoader
+from sam3_backend.label_studio.backend import LabelStudioBackend
+from sam3_backend.label_studio.client import LabelStudioAccess
+from sam3_backend.model.predictor import Predictor
+from sam3_backend.model.scheduler import Scheduler
+from sam3_backend.model.transfer import DeviceTransfer
+from sam3_backend.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sam3_backend.settings import Settings
+
+DEMO_NOTICE = (
+    "This is the DEMO checkpoint: a tiny SAM 3 that only knows drawn shapes. It shows that everything works, and is no "
+    "use on photographs. Set MODEL_CHECKPOINT to facebook/sam3, a directory or a sam3.pt for the real one."
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What answers prompts, put together.
+
+    Attributes:
+        predictor: The loaded model.
+        scheduler: Whose turn it is on the model's device.
+        store: Where embeddings are found.
+        segmenter: The use case over all of them.
+    """
+
+    predictor: Predictor
+    scheduler: Scheduler
+    store: EmbeddingStore
+    segmenter: Segmenter
+
+    @property
+    def demo_notice(self) -> str | None:
+        """What everybody must be told of the demo checkpoint; None on a real one."""
+        return DEMO_NOTICE if self.predictor.name == "demo" else None
+
+
+def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _stage, _seconds: None) -> Parts:
+    """Load the model and put everything around it that answers prompts.
+
+    Args:
+        settings: Checkpoint, device, limits.
+        observe: Told each stage's name and its seconds, for metrics.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be found or used.
+        SettingsError: There is no such device or precision.
+    """
+    token = settings.hf_token
+    predictor = Predictor.load(
+        settings.model_checkpoint,
+        device=settings.device,
+        dtype=settings.dtype,
+        hf_token=token.get_secret_value() if token else None,
+        offline=settings.hf_hub_offline,
+    )
+    scheduler = Scheduler()
+    store = _store(settings, predictor)
+    segmenter = Segmenter(predictor, scheduler, store, PictureLoader.from_settings(settings), observe)
+    return Parts(predictor, scheduler, store, segmenter)
+
+
+def connect(settings: Settings, parts: Parts) -> LabelStudioBackend:
+    """Let the parts answer Label Studio."""
+    return LabelStudioBackend(parts.segmenter, LabelStudioAccess.from_settings(settings), parts.predictor)
+
+
+def build_backend(settings: Settings) -> LabelStudioBackend:
+    """What answers Label Studio, with its model loaded; raises as ``compose``."""
+    return connect(settings, compose(settings))
+
+
+def _store(settings: Settings, predictor: Predictor) -> EmbeddingStore:
+    memory = MemoryTier(settings.embedding_memory_bytes)
+    if settings.redis_url is None:
+        return EmbeddingStore(memory)
+    tier = RedisTier(settings.redis_url.get_secret_value(), settings.embedding_ttl_s, settings.redis_timeout_s)
+    return EmbeddingStore(memory, tier, DeviceTransfer(predictor.device))

@@ -1,0 +1,118 @@
+"""What the server counts, in Prometheus' words.
+
+One object per process; every series is its own, so that two servers in one process do not mix. With several workers
+the numbers of all of them are added up through files, the way ``prometheus_client`` does it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sam3_backend.embeddings.store import StoreStatistics
+
+REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
+STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
+
+content_type = CONTENT_TYPE_LATEST
+
+
+class Metrics:
+    """Counters and histograms of one server process.
+
+    Args:
+        is_multiprocess: Whether several workers add up their numbers; then ``PROMETHEUS_MULTIPROC_DIR`` names the
+            directory of their files.
+    """
+
+    def __init__(self, *, is_multiprocess: bool = False) -> None:
+        self._is_multiprocess = is_multiprocess
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter("sam3_requests", "HTTP requests answered.", ["route", "status"], registry=registry)
+        self._request_seconds = Histogram(
+            "sam3_request_seconds", "Wall time of HTTP requests.", ["route"], buckets=REQUEST_SECONDS, registry=registry
+        )
+        self._stage_seconds = Histogram(
+            "sam3_stage_seconds", "Wall time of a stage of a task.", ["stage"], buckets=STAGE_SECONDS, registry=registry
+        )
+        self._failures = Counter("sam3_failures", "Requests and tasks that failed.", ["code"], registry=registry)
+        self._running = Gauge(
+            "sam3_predictions_running",
+            "Predict requests being answered.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._lookups = Counter(
+            "sam3_embedding_lookups",
+            "Embeddings by where they came from: memory (hit), another request that was making it (joined), Redis "
+            "(fetched), the model (made).",
+            ["outcome"],
+            registry=registry,
+        )
+        self._kept_bytes = Gauge(
+            "sam3_embedding_bytes", "Bytes of embeddings in memory.", registry=registry, multiprocess_mode="livesum"
+        )
+        self._kept = Gauge("sam3_embeddings", "Embeddings in memory.", registry=registry, multiprocess_mode="livesum")
+        self._lock = threading.Lock()
+        self._statistics: Callable[[], StoreStatistics] | None = None
+        self._last_lookups = {"hit": 0, "joined": 0, "fetched": 0, "made": 0}
+
+    def observe_request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request.
+
+        Args:
+            route: The rule that matched, never the raw path: paths are unbounded.
+            status: HTTP status of the answer.
+            seconds: Wall time.
+        """
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Count one stage (download, encode, prompt, rle ...) of one task, with its wall time."""
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    def count_failure(self, code: str) -> None:
+        """Count one failed request or task by its error code."""
+        self._failures.labels(code).inc()
+
+    def prediction_started(self) -> None:
+        """One more predict request is being answered."""
+        self._running.inc()
+
+    def prediction_ended(self) -> None:
+        """One less predict request is being answered."""
+        self._running.dec()
+        self.read_store()
+
+    def watch_store(self, statistics: Callable[[], StoreStatistics]) -> None:
+        """Read an embedding store's running totals after every prediction and before every look at the numbers."""
+        self._statistics = statistics
+
+    def read_store(self) -> None:
+        """Bring what is counted of the embedding store up to date."""
+        if self._statistics is None:
+            return
+        with self._lock:
+            now = self._statistics()
+            totals = {"hit": now.hits, "joined": now.joined, "fetched": now.fetched, "made": now.made}
+            for outcome, total in totals.items():
+                self._lookups.labels(outcome).inc(total - self._last_lookups[outcome])
+            self._last_lookups = totals
+        self._kept_bytes.set(now.kept_bytes)
+        self._kept.set(now.kept)
+
+    def text(self) -> bytes:
+        """Everything counted, in Prometheus' text format."""
+        self.read_store()
+        registry = self._registry
+        if self._is_multiprocess:
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)
