@@ -19,6 +19,10 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+class UnknownHost(httpcore.ConnectError):
+    """No name server knows the name."""
+
+
 def may_reach(address: str, *, allow_private_hosts: bool) -> bool:
     """Whether a socket may be opened to this IP address.
 
@@ -34,24 +38,28 @@ def resolve(host: str, port: int, *, timeout_s: float) -> list[str]:
     """A host's addresses, in the order in which to try them.
 
     In a thread of its own, because the system's resolver knows no time-out and may take half a minute.
+
+    Raises:
+        UnknownHost: The name stands for nothing.
+        httpcore.ConnectTimeout: The name server is silent.
     """
     with contextlib.suppress(ValueError):
         return [str(ipaddress.ip_address(host))]
     answers: list[str] = []
-    faults: list[OSError] = []
+    faults: list[Exception] = []
 
     def ask() -> None:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             answers.extend(dict.fromkeys(str(entry[4][0]) for entry in found))
         except (OSError, UnicodeError) as fault:
-            faults.append(fault if isinstance(fault, OSError) else socket.gaierror(str(fault)))
+            faults.append(fault)
 
     thread = threading.Thread(target=ask, name="resolve-host", daemon=True)
     thread.start()
     thread.join(timeout_s)
     if faults:
-        raise httpcore.ConnectError("no such host") from faults[0]
+        raise UnknownHost("no such host") from faults[0]
     if not answers:
         raise httpcore.ConnectTimeout("the name server does not answer")
     return answers

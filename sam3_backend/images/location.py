@@ -56,10 +56,16 @@ class PictureLocation:
 
 
 def redact(url: str) -> str:
-    """An address fit for logs and for people: without its query, which may be a signature, and without user names."""
+    """An address fit for logs and for people: without its query, which may be a signature, and without user names.
+
+    Of Label Studio's local files the query is the name, and stays.
+    """
     if url[:5].lower() == "data:":
         return "data: URI"
-    bare = re.sub(r"//[^/@?#]*@", "//", re.split(r"[?#]", url, maxsplit=1)[0])
+    bare, mark, query = url.partition("#")[0].partition("?")
+    bare = re.sub(r"//[^/@]*@", "//", bare)
+    if bare.endswith("/data/local-files/") and query.startswith("d=") and "&" not in query:
+        bare += mark + query
     return bare if len(bare) <= 200 else bare[:200] + "…"
 
 

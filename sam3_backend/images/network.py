@@ -9,10 +9,11 @@ Does not know what is downloaded.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
-import socket
 import ssl
 import time
+import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ import httpcore
 import httpx
 
 from sam3_backend.errors import ImageForbidden, ImageUnreachable
-from sam3_backend.images.addresses import may_reach, resolve
+from sam3_backend.images.addresses import UnknownHost, may_reach, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -71,16 +72,14 @@ class HttpTransport:
     def __init__(self, *, allow_private_hosts: bool) -> None:
         # httpcore's debug log shows response headers: cookies, and redirects to presigned addresses.
         logging.getLogger("httpcore").setLevel(logging.INFO)
-        # The system's certificates for a company's own, and certifi's for images that come without any.
-        certificates = ssl.create_default_context()
-        certificates.load_verify_locations(certifi.where())
         self._pool = httpcore.ConnectionPool(
-            ssl_context=certificates,
+            ssl_context=_certificates(),
             max_connections=64,
             max_keepalive_connections=16,
             keepalive_expiry=30.0,
             network_backend=_GuardedNetwork(allow_private_hosts=allow_private_hosts),
         )
+        self._close = weakref.finalize(self, self._pool.close)  # for whoever forgets to
 
     @contextlib.contextmanager
     def exchange(self, request: httpx.Request, *, timeout_s: float, deadline: Deadline) -> Iterator[httpx.Response]:
@@ -117,7 +116,15 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close all connections."""
-        self._pool.close()
+        self._close()
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """The system's certificates, a company's own among them, and certifi's for systems that come without any."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context
 
 
 class ConnectionBroke(ImageUnreachable):
@@ -152,13 +159,13 @@ def _explain_slowness(host: str, timeout_s: float, deadline: Deadline) -> ImageU
 
 
 def _explain_no_connection(host: str, fault: httpcore.ConnectError) -> ImageUnreachable:
-    cause = fault.__cause__
+    cause = fault.__context__  # httpcore's pool drops the cause
     if isinstance(cause, ssl.SSLCertVerificationError):
         return ImageUnreachable(
             f"{host} shows a certificate that this server does not trust ({cause.verify_message}). "
             "If it is your own, name its authority's file in SSL_CERT_FILE."
         )
-    if isinstance(cause, socket.gaierror):
+    if isinstance(fault, UnknownHost):
         return ImageUnreachable(f"There is no host named {host!r}, as seen from this server.")
     return ImageUnreachable(f"{host} does not accept connections: {fault}. Is it running, and the address right?")
 

@@ -43,7 +43,7 @@ _WHAT_TO_DO = (
 
 @dataclass(frozen=True)
 class _Introduction:
-    """What Label Studio said of itself at ``/setup`` for one project."""
+    """One Label Studio and a token for it, such as it sends at ``/setup`` for a project."""
 
     origin: str | None
     token: str = field(repr=False)
@@ -65,7 +65,7 @@ class LabelStudioAccess:
         self._transport = HttpTransport(allow_private_hosts=True)
         self._lock = threading.Lock()
         self._introductions: OrderedDict[str, _Introduction] = OrderedDict()
-        self._authorizations: OrderedDict[tuple[str, str], Authorization] = OrderedDict()
+        self._authorizations: OrderedDict[_Introduction, Authorization] = OrderedDict()
         # A key belongs to one Label Studio. Where the settings do not say which, it is the first to introduce itself.
         self._key_origin = self._url
 
@@ -174,12 +174,13 @@ class LabelStudioAccess:
                 token, source = introduction.token, "the token that Label Studio sent at /setup"
             else:
                 return None
-            known = self._authorizations.get((origin, token))
+            who = _Introduction(origin, token)
+            known = self._authorizations.get(who)
             if known is None:
                 known = authorize(
                     token, origin=origin, source=source, transport=self._transport, timeout_s=self._timeout_s
                 )
-                self._authorizations[origin, token] = known
+                self._authorizations[who] = known
                 while len(self._authorizations) > _MOST_PROJECTS:
                     self._authorizations.popitem(last=False)
             return known
@@ -187,7 +188,7 @@ class LabelStudioAccess:
 
 def _origin(hostname: str | None) -> str | None:
     """A base URL without a slash at its end, from what people and Label Studio write; None if it cannot be one."""
-    text = (hostname or "").strip().rstrip("/")
+    text = (hostname or "").strip()
     if not text:
         return None
     if "://" not in text:
