@@ -6,16 +6,14 @@ Knows Label Studio's command line and HTTP API. Does not know the backend it con
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import socket
 import sqlite3
-import subprocess
-import time
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import httpx
+
+from examples.studio.processes import Server, ServerError, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,15 +34,14 @@ ENVIRONMENT = {
 INSTALLED_EXECUTABLE = Path(__file__).parents[2] / ".studio" / "venv" / "bin" / "label-studio"
 
 
-class StudioError(RuntimeError):
-    """Label Studio did not start, or refused what was asked of it."""
+class StudioError(ServerError):
+    """Label Studio refused what was asked of it."""
 
 
-class Studio:
+class Studio(Server):
     """A running Label Studio and its only user.
 
     Attributes:
-        url: Where its pages and its API answer, without a trailing slash.
         username: The user's login.
         password: The user's password.
         token: The user's legacy API token.
@@ -53,12 +50,6 @@ class Studio:
     username = USERNAME
     password = PASSWORD
     token = TOKEN
-
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-        self.url = url
-        self._process = process
-        self._log = log
-        self._api = httpx.Client(base_url=url, headers={"Authorization": f"Token {TOKEN}"}, timeout=120)
 
     @classmethod
     def start(
@@ -81,56 +72,28 @@ class Studio:
             ready_within_s: How long to wait for the first answer.
 
         Raises:
-            StudioError: The command is missing, or the server does not answer in time; the message quotes its log.
+            ServerError: The command is missing, or the server does not answer in time; the message quotes its log.
         """
         if not executable.exists():
-            raise StudioError(f"There is no {executable}. `make studio` and `make test` install it.")
+            raise ServerError(f"There is no {executable}. `make studio` and `make test` install it.")
         data_dir.mkdir(parents=True, exist_ok=True)
-        database = data_dir / "label_studio.sqlite3"
+        database, port = data_dir / "label_studio.sqlite3", port or free_port()
         if template and template.exists() and not database.exists():
             _copy_database(template, database)
-        port, log = port or free_port(), data_dir / "label-studio.log"
         command = [str(executable), "start", "--no-browser", "--data-dir", str(data_dir), "--enable-legacy-api-token"]
         command += ["--internal-host", "127.0.0.1", "--port", str(port)]
         command += ["--username", USERNAME, "--password", PASSWORD, "--user-token", TOKEN]
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603
-                command,
-                env={**os.environ, **ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        studio = cls(process, f"http://127.0.0.1:{port}", log)
-        try:
-            studio._wait_for_answer(ready_within_s)
-        except BaseException:
-            studio.stop()
-            raise
+        log = data_dir / "label-studio.log"
+        studio = cls("Label Studio", command, url=f"http://127.0.0.1:{port}", log=log, env=ENVIRONMENT)
+        studio.wait_until_it_answers("/health", ready_within_s)
         if template and not template.exists():
             _copy_database(database, template)
         return studio
 
-    def stop(self) -> None:
-        """End the server and everything it started."""
-        self._api.close()
-        for ending in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, ending)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=10)
-                return
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def wait(self) -> None:
-        """Return when the server has ended by itself."""
-        self._process.wait()
+    @cached_property
+    def personal_access_token(self) -> str:
+        """The user's personal access token, a JWT refresh token; Label Studio shows it once and allows only one."""
+        return str(self.call("POST", "/api/token/", json={})["token"])
 
     def call(self, method: str, path: str, **request: Any) -> Any:
         """One API call as the user.
@@ -146,14 +109,11 @@ class Studio:
         Raises:
             StudioError: Any answer but 2xx.
         """
-        answer = self._api.request(method, path, **request)
+        headers = {"Authorization": f"Token {self.token}"}
+        answer = httpx.request(method, self.url + path, headers=headers, timeout=120, **request)
         if not answer.is_success:
             raise StudioError(f"{method} {path} answered {answer.status_code}: {answer.text[:2000]}")
         return answer.json() if answer.content else None
-
-    def personal_access_token(self) -> str:
-        """A new personal access token of the user: a JWT refresh token."""
-        return str(self.call("POST", "/api/token/", json={})["token"])
 
     def create_project(self, title: str, label_config: str) -> Project:
         """A new project.
@@ -169,16 +129,6 @@ class Studio:
         """Every project by its title."""
         found = self.call("GET", "/api/projects/", params={"page_size": 1000})["results"]
         return {each["title"]: Project(self, int(each["id"])) for each in found}
-
-    def _wait_for_answer(self, within_s: float) -> None:
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline and self._process.poll() is None:
-            with contextlib.suppress(httpx.TransportError):
-                if self._api.get("/api/projects/", timeout=10).is_success:
-                    return
-            time.sleep(0.25)
-        last_lines = self._log.read_text(errors="replace")[-3000:]
-        raise StudioError(f"Label Studio did not answer within {within_s:.0f} s. Its log ends:\n{last_lines}")
 
 
 class Project:
@@ -246,6 +196,10 @@ class Project:
         connection: dict[str, Any] = self.studio.call("POST", "/api/ml/", json=body)
         return connection
 
+    def backend_urls(self) -> list[str]:
+        """Addresses of the backends that are connected."""
+        return [each["url"] for each in self.studio.call("GET", "/api/ml/", params={"project": self.id})]
+
     def retrieve_predictions(self, task_ids: Sequence[int] | None = None) -> None:
         """What the Data Manager's action of that name does; returns when the backend has answered.
 
@@ -265,14 +219,6 @@ class Project:
         """A task's submitted annotations, as Label Studio exports them."""
         found: list[dict[str, Any]] = self.studio.call("GET", f"/api/tasks/{task_id}/annotations/")
         return found
-
-
-def free_port() -> int:
-    """A port on loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _copy_database(source: Path, destination: Path) -> None:
