@@ -56,7 +56,7 @@ def message_regions(config: LabelConfig, text: str = "") -> list[Region]:
         "from_name": config.message.name,
         "to_name": config.message.to_name,
         "type": "textarea",
-        "value": {"text": [text]},
+        "value": {"text": [text] if text else []},
     }
     return [message]
 
