@@ -115,7 +115,7 @@ def region_prompts(regions: Sequence[Mapping[str, Any]], config: LabelConfig) ->
     points: dict[str | None, list[Point]] = {}
     questions: dict[object, PromptSet] = {}
     for region in regions:
-        kind, value = region.get("type"), region.get("value")
+        kind, value = str(region.get("type")), region.get("value")
         if not isinstance(value, dict) or str(region.get("from_name")) in config.not_prompts:
             continue
         # Plain tools keep the label in a region of its own, with the same id.
