@@ -95,14 +95,17 @@ class Settings(BaseSettings):
         return value
 
     @classmethod
-    def from_environment(cls) -> Settings:
+    def from_environment(cls, **overrides: object) -> Settings:
         """The settings of this process.
+
+        Args:
+            overrides: Values by field name that count more than the environment's, as a command line gives them.
 
         Raises:
             SettingsError: Some variables have values that cannot be used; the message lists them all.
         """
         try:
-            return cls()
+            return cls(**overrides)  # type: ignore[arg-type]  # this is where they are checked
         except ValidationError as fault:
             lines = [
                 f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}"
