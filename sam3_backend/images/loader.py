@@ -29,7 +29,6 @@ from sam3_backend.images.network import ConnectionBroke, Deadline, HttpTransport
 from sam3_backend.images.picture import Picture, PictureFile, read_picture_file
 
 if TYPE_CHECKING:
-    from sam3_backend.images.location import Authorization
     from sam3_backend.settings import Settings
 
 _MOST_REDIRECTS = 5
@@ -215,26 +214,31 @@ def _drain(answer: httpx.Response) -> None:
 
 
 def _explain_status(url: httpx.URL, status: int, location: PictureLocation, sent: str) -> ImageError:
-    where = location.name if location.url == (location.uri or location.url) else f"{location.name} (at {url.host})"
     if location.is_trusted:
-        return _explain_label_studio_status(where, status, location.authorization, sent)
+        return _explain_label_studio_status(status, location, sent)
+    where = location.name if redact(str(url)) == location.name else f"{location.name} (at {url.host})"
     if status in {401, 403}:
         return ImageForbidden(f"{where} was answered with HTTP {status}: its host wants a login or a newer signature.")
     return ImageUnreachable(f"{where} was answered with HTTP {status}.")
 
 
-def _explain_label_studio_status(where: str, status: int, authorization: Authorization | None, sent: str) -> ImageError:
+def _explain_label_studio_status(status: int, location: PictureLocation, sent: str) -> ImageError:
+    where, studio = location.name, f"Label Studio at {location.origin}"
     if status == 401:
-        advice = authorization.advice if authorization else "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-        return _TokenRefused(f"Label Studio does not accept this server's token for {where} (HTTP 401). {advice}", sent)
+        advice = "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+        if location.authorization is not None:
+            advice = location.authorization.advice
+        return _TokenRefused(f"{studio} does not accept this server's token (HTTP 401 for {where}). {advice}", sent)
     if status == 403:
         return ImageForbidden(
-            f"Label Studio does not show {where} to the token's user (HTTP 403). Use the token of a user who is in "
-            "the project; for local files, start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true."
+            f"{studio} does not show {where} to the token's user (HTTP 403). Use the token of a user who is in the "
+            "project; for local files, start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true."
         )
     if status == 404:
         return ImageUnreachable(
-            f"Label Studio has no picture for {where} (HTTP 404). Is the storage it comes from still connected to "
-            "the project?"
+            f"{studio} has no picture for {where} (HTTP 404). Is the storage it comes from still connected to the "
+            "project?"
         )
-    return ImageUnreachable(f"Label Studio answered HTTP {status} for {where}. Its own log says why.")
+    return ImageUnreachable(
+        f"{studio} answered HTTP {status} for {where}. It does so for deleted uploads too; its own log says why."
+    )

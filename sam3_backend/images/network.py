@@ -165,6 +165,8 @@ def _explain_no_connection(host: str, fault: httpcore.ConnectError) -> ImageUnre
             f"{host} shows a certificate that this server does not trust ({cause.verify_message}). "
             "If it is your own, name its authority's file in SSL_CERT_FILE."
         )
+    if isinstance(cause, ssl.SSLError):
+        return ImageUnreachable(f"{host} does not speak TLS ({cause.reason}). Is its address http instead of https?")
     if isinstance(fault, UnknownHost):
         return ImageUnreachable(f"There is no host named {host!r}, as seen from this server.")
     return ImageUnreachable(f"{host} does not accept connections: {fault}. Is it running, and the address right?")
