@@ -36,8 +36,7 @@ _OWN_PATHS = ("/data/", "/storage-data/", "/tasks/", "/projects/")
 # Anybody who reaches /setup can add a project; this many are remembered.
 _MOST_PROJECTS = 4096
 _WHAT_TO_DO = (
-    "Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, or open the project's Machine Learning settings once, so that "
-    "Label Studio introduces itself."
+    "Reload the page in Label Studio, so that it introduces itself, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
 )
 
 

@@ -160,7 +160,7 @@ class TestAddresses:
 class TestKnowledge:
     @pytest.mark.parametrize("uri", ["/data/upload/1/a.png", "s3://bucket/a.png"])
     def test_unknown_label_studio_says_what_to_set(self, uri: str) -> None:
-        with pytest.raises(InvalidRequest, match=r"LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, or open the project"):
+        with pytest.raises(InvalidRequest, match=r"Reload the page.* set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
             LabelStudioAccess().locate(uri, project=PROJECT, task_id=7)
 
     @pytest.mark.parametrize("project", [None, "17.1"])
