@@ -28,7 +28,7 @@ lint: $(VENV)/installed-dev  ## Check style, types and the direction of imports
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 studio: $(VENV)/installed $(STUDIO_VENV)/installed  ## Start a real Label Studio with a sample project, connected
 	@$(BIN)/python -m examples.studio
