@@ -45,7 +45,10 @@ class Studio(Server):
         username: The user's login.
         password: The user's password.
         token: The user's legacy API token.
+        local_files: The folder below which local storages may lie.
     """
+
+    local_files: Path
 
     username = USERNAME
     password = PASSWORD
@@ -84,7 +87,11 @@ class Studio(Server):
         command += ["--internal-host", "127.0.0.1", "--port", str(port)]
         command += ["--username", USERNAME, "--password", PASSWORD, "--user-token", TOKEN]
         log = data_dir / "label-studio.log"
-        studio = cls("Label Studio", command, url=f"http://127.0.0.1:{port}", log=log, env=ENVIRONMENT)
+        local_files = data_dir.resolve() / "local-files"
+        local_files.mkdir(exist_ok=True)
+        env = {**ENVIRONMENT, "LOCAL_FILES_SERVING_ENABLED": "true", "LOCAL_FILES_DOCUMENT_ROOT": str(local_files)}
+        studio = cls("Label Studio", command, url=f"http://127.0.0.1:{port}", log=log, env=env)
+        studio.local_files = local_files
         studio.wait_until_it_answers("/health", ready_within_s)
         if template and not template.exists():
             _copy_database(database, template)
@@ -115,14 +122,16 @@ class Studio(Server):
             raise StudioError(f"{method} {path} answered {answer.status_code}: {answer.text[:2000]}")
         return answer.json() if answer.content else None
 
-    def create_project(self, title: str, label_config: str) -> Project:
+    def create_project(self, title: str, label_config: str, *, predict_on_open: bool = True) -> Project:
         """A new project.
 
         Args:
             title: What the page shows.
             label_config: The labelling config, XML.
+            predict_on_open: Whether a task without predictions gets them when somebody opens it, and new annotations
+                begin with them.
         """
-        body = {"title": title, "label_config": label_config, "show_collab_predictions": True}
+        body = {"title": title, "label_config": label_config, "show_collab_predictions": predict_on_open}
         return Project(self, int(self.call("POST", "/api/projects/", json=body)["id"]))
 
     def projects(self) -> dict[str, Project]:

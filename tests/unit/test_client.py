@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from local_http import Answer, LocalServer, content, in_turn, redirect, serve, status
 from PIL import Image
 
 from sam3_backend.errors import BackendError, ImageForbidden, ImageUnreachable, InvalidRequest, LabelStudioError
 from sam3_backend.images import PictureLoader
 from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.settings import Settings
+from tests.local_http import Answer, LocalServer, content, in_turn, redirect, serve, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import numpy as np
 import pytest
-from local_http import LocalServer, content, dripping, hang_up, in_turn, never, redirect, serve, status
 from PIL import Image, ImageFile
 
 from sam3_backend.errors import (
@@ -30,6 +29,7 @@ from sam3_backend.images import PictureLoader, PictureLocation, decode_picture, 
 from sam3_backend.images.addresses import may_reach
 from sam3_backend.images.location import is_within, redact
 from sam3_backend.settings import Settings
+from tests.local_http import LocalServer, content, dripping, hang_up, in_turn, never, redirect, serve, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

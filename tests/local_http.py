@@ -72,6 +72,11 @@ def serve() -> Iterator[LocalServer]:
 
         do_POST = do_GET  # noqa: N815 - the library's name
 
+        def do_HEAD(self) -> None:
+            self.send_response(200 if self.path.partition("?")[0] in local.routes else 404)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
         def log_message(self, *args: object) -> None:
             pass
 
