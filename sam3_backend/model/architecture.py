@@ -6,6 +6,7 @@ Does not know weights or files.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,11 @@ class Architecture:
         """Whether the text tower is the small one of ``Sam3LiteText``."""
         return isinstance(self.detector, Sam3LiteTextConfig)
 
+    def to_json(self) -> str:
+        """The dimensions as text: the same for the same dimensions, whichever version of transformers wrote them."""
+        parts = (self.detector, self.prompt_encoder, self.click_decoder)
+        return json.dumps([_bare(part.to_dict()) for part in parts], sort_keys=True, default=str)
+
     @classmethod
     def from_json(cls, config: dict[str, Any]) -> Architecture:
         """Dimensions as a ``config.json`` states them.
@@ -102,6 +108,15 @@ class Architecture:
                 f"{architecture.prompt_encoder.image_size} px ones: one backbone cannot serve both."
             )
         return architecture
+
+
+_NOT_DIMENSIONS = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
+
+
+def _bare(config: Any) -> Any:
+    if not isinstance(config, dict):
+        return config
+    return {name: _bare(value) for name, value in config.items() if name not in _NOT_DIMENSIONS}
 
 
 def _without_type(config: dict[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ class Checkpoint:
         tensors: By the parameter names of ``Sam3Network``; views of memory-mapped files.
         tokens: Its tokenizer.
         tuning: Its recommendations.
+        has_click_decoder: Whether it is meant to answer points and boxes; a detector alone is not.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     tokens: TextTokens
     tuning: Tuning
+    has_click_decoder: bool
 
 
 def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bool = False) -> Checkpoint:
@@ -89,14 +91,19 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
 
 
 def _open_directory(name: str, directory: Path) -> Checkpoint:
+    published = directory / "sam3.pt"
+    if published.is_file() and not any(directory.glob("model*.safetensors*")):
+        return _open_file(published)
     config = read_json(directory / "config.json", "A checkpoint directory needs it beside the weights.")
     tokenizer = directory / "tokenizer.json"
+    tensors = read_directory(directory)
     return Checkpoint(
         name=name,
         architecture=Architecture.from_json(config),
-        tensors=read_directory(directory),
+        tensors=tensors,
         tokens=TextTokens.from_file(tokenizer) if tokenizer.is_file() else TextTokens.of_clip(),
         tuning=read_tuning(directory),
+        has_click_decoder="tracker_config" in config or any(key.startswith("tracker_") for key in tensors),
     )
 
 
@@ -110,6 +117,7 @@ def _open_file(path: Path) -> Checkpoint:
         tensors=read_published(path),
         tokens=TextTokens.from_file(tokenizer) if tokenizer.is_file() else TextTokens.of_clip(),
         tuning=read_tuning(path.parent),
+        has_click_decoder=True,
     )
 
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from sam3_backend.errors import CheckpointError
 
@@ -33,33 +28,35 @@ def download(hub_id: str, *, token: str | None, offline: bool, endpoint: str | N
     try:
         return Path(
             snapshot_download(
-                hub_id,
-                token=token,
-                local_files_only=offline,
-                endpoint=endpoint,
-                allow_patterns=list(_FILES),
+                hub_id, token=token, local_files_only=offline, endpoint=endpoint, allow_patterns=list(_FILES)
             )
         )
-    except GatedRepoError as fault:
-        raise CheckpointError(
-            f"The hub does not let this token read {hub_id}. Ask for access at https://huggingface.co/{hub_id}, "
-            "wait until it is granted, then set HF_TOKEN to a token of that account."
-        ) from fault
-    except RepositoryNotFoundError as fault:
-        raise CheckpointError(
-            f"The hub knows no {hub_id}, or hides it from this token. Check the name, and HF_TOKEN if it is private."
-        ) from fault
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as fault:
-        raise CheckpointError(_not_here(hub_id, offline=offline)) from fault
-    except HfHubHTTPError as fault:
-        raise CheckpointError(
-            f"The hub answered with an error for {hub_id}: {_first_line(fault)} If it is about access, set HF_TOKEN."
-        ) from fault
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled) as fault:
+        raise CheckpointError(_way_out(hub_id, _status(fault), offline=offline)) from fault
     except (OSError, ValueError) as fault:
         raise CheckpointError(f"{hub_id} cannot be fetched: {_first_line(fault)}") from fault
 
 
-def _not_here(hub_id: str, *, offline: bool) -> str:
+def _status(fault: BaseException | None) -> int | None:
+    """The HTTP status behind a fault; the library hides some of them as causes of "not in the cache"."""
+    while fault is not None:
+        response = getattr(fault, "response", None)
+        if response is not None:
+            return int(response.status_code)
+        fault = fault.__cause__
+    return None
+
+
+def _way_out(hub_id: str, status: int | None, *, offline: bool) -> str:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return (
+            f"The hub does not let this token read {hub_id} ({status}). Ask for access at "
+            f"https://huggingface.co/{hub_id}, wait until it is granted, then set HF_TOKEN to a token of that account."
+        )
+    if status == HTTPStatus.NOT_FOUND:
+        return f"The hub knows no {hub_id}, or hides it from this token. Check the name, and HF_TOKEN if it is private."
+    if status is not None:
+        return f"The hub answered {status} for {hub_id}. Try again later, or set MODEL_CHECKPOINT to a directory."
     if offline:
         return (
             f"{hub_id} is not on this machine and HF_HUB_OFFLINE forbids asking the hub. Run once without it, or set "

@@ -21,7 +21,7 @@ from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
 from sam3_backend.model.device import answering, resolve_device, resolve_dtype
 from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
 from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, as_rgb, hash_of, to_network_input
-from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, previous_logits, to_cxcywh
+from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, logit_of, previous_logits, to_cxcywh
 from sam3_backend.model.recent import Recent
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
@@ -74,7 +74,7 @@ class Predictor:
         self.default_threshold = checkpoint.tuning.default_threshold
         self.mask_nms_iou = checkpoint.tuning.mask_nms_iou
         self.has_click_decoder = network.tracker_model is not None
-        self.checkpoint_fingerprint = weights.fingerprint(checkpoint.architecture, checkpoint.tensors)
+        self.checkpoint_fingerprint = weights.fingerprint(checkpoint)
         made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
         self.fingerprint = hashlib.sha256(made_by.encode()).hexdigest()[:16]
 
@@ -105,7 +105,7 @@ class Predictor:
         opened = open_checkpoint(checkpoint, hf_token=hf_token, offline=offline)
         parameters = sum(tensor.numel() for tensor in opened.tensors.values())
         precision = resolve_dtype(dtype, where, parameters)
-        network = weights.build(opened.architecture, opened.tensors, device=where, dtype=precision)
+        network = weights.build(opened, device=where, dtype=precision)
         return cls(network, opened, device=where)
 
     def key(self, content_hash: str) -> EmbeddingKey:
@@ -143,6 +143,7 @@ class Predictor:
         text: str | None = None,
         exemplars: npt.ArrayLike | None = None,
         threshold: float | None = None,
+        mask_threshold: float = 0.5,
     ) -> Detections:
         """Find every instance of a concept.
 
@@ -151,6 +152,7 @@ class Predictor:
             text: A noun phrase of at most 32 tokens. Without one the exemplars speak alone.
             exemplars: (n, 4) xyxy in pixels of the picture, or (n, 5) with a label: 1 "like this", 0 "not like this".
             threshold: Only instances with a higher detection score, [0, 1]; None for ``default_threshold``.
+            mask_threshold: Pixels with a higher probability belong to an instance, (0, 1).
 
         Raises:
             InvalidPrompt: Neither text nor exemplars, too long a text, a coordinate outside the picture.
@@ -159,6 +161,7 @@ class Predictor:
         threshold = self.default_threshold if threshold is None else threshold
         if not 0 <= threshold <= 1:
             raise InvalidPrompt("A threshold lies between 0 and 1.")
+        cut = logit_of(mask_threshold)
         phrase = (text or "").strip()
         boxes = None if exemplars is None else labelled_boxes(exemplars, embedding.picture_hw)
         if not phrase and boxes is None:
@@ -174,7 +177,7 @@ class Predictor:
             words = self._text_features(phrase or TEXT_WITHOUT_WORDS)
             prompts = torch.cat([words, geometry.to(words.dtype)], dim=1)
             candidates = self._network.detect(features, prompts)
-            return self._choose(embedding, features, candidates, 0, threshold)
+            return self._choose(embedding, features, candidates, 0, threshold, cut)
 
     def segment(
         self,
@@ -184,6 +187,7 @@ class Predictor:
         box: npt.ArrayLike | None = None,
         mask_logits: npt.ArrayLike | None = None,
         multimask: bool | None = None,
+        mask_threshold: float = 0.5,
     ) -> Segmentation:
         """Find the one object that points and a box ask for.
 
@@ -193,6 +197,7 @@ class Predictor:
             box: (4,) xyxy in pixels of the picture.
             mask_logits: (s, s) logits of an earlier answer to refine.
             multimask: Three masks or one; None for the official rule: three for a single click, else one.
+            mask_threshold: Pixels with a higher probability belong to the object, (0, 1).
 
         Raises:
             InvalidPrompt: No prompt, or one that is out of range.
@@ -203,6 +208,7 @@ class Predictor:
             raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
         if points is None and box is None:
             raise InvalidPrompt("A point or a box is needed.")
+        cut = logit_of(mask_threshold)
         xy, labels = (None, None) if points is None else labelled_points(points, embedding.picture_hw)
         xyxy = None if box is None else labelled_boxes(np.reshape(box, (1, -1)), embedding.picture_hw)[0]
         logits = None if mask_logits is None else previous_logits(mask_logits, self.low_res_size_px)
@@ -220,7 +226,7 @@ class Predictor:
             order = iou_scores[0].argsort(descending=True, stable=True)
             found, scores = masks[0, order].cpu().numpy(), iou_scores[0, order].tolist()
         return Segmentation(
-            masks=tuple(to_mask(fill_holes(each), embedding.picture_hw) for each in found),
+            masks=tuple(to_mask(fill_holes(each - cut), embedding.picture_hw) for each in found),
             iou_scores=tuple(scores),
             mask_logits=found.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
         )
@@ -249,6 +255,7 @@ class Predictor:
         candidates: Candidates,
         prompt: int,
         threshold: float,
+        cut: float,
     ) -> Detections:
         """Masks of one prompt's candidates above the threshold; no mask head where there are none."""
         presence = candidates.presence_logits[prompt].sigmoid()
@@ -262,7 +269,7 @@ class Predictor:
         height, width = embedding.picture_hw
         boxes = (boxes * np.array([width, height, width, height])).tolist()
         found = [
-            Detection(to_mask(mask, embedding.picture_hw), (box[0], box[1], box[2], box[3]), score)
+            Detection(to_mask(mask - cut, embedding.picture_hw), (box[0], box[1], box[2], box[3]), score)
             for mask, box, score in zip(logits, boxes, scores[chosen].tolist(), strict=True)
         ]
         return Detections(found=tuple(each for each in found if each.mask.area_px), presence_score=float(presence))

@@ -13,24 +13,23 @@ import torch
 from torch import Tensor
 
 from sam3_backend.errors import CheckpointError
-from sam3_backend.model.architecture import FLOAT32_PARTS, Architecture
+from sam3_backend.model.architecture import FLOAT32_PARTS
 from sam3_backend.model.network import Sam3Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from sam3_backend.model.checkpoint import Checkpoint
+
 _PROBE_BYTES = 1024
 _NAMES_SHOWN = 5
 
 
-def build(
-    architecture: Architecture, tensors: Mapping[str, Tensor], *, device: torch.device, dtype: torch.dtype
-) -> Sam3Network:
+def build(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -> Sam3Network:
     """A network ready for inference.
 
     Args:
-        architecture: Its dimensions.
-        tensors: By parameter name; may be views of a memory-mapped file.
+        checkpoint: Its tensors may be views of a memory-mapped file.
         device: Where it computes.
         dtype: Precision of the large parts; see ``FLOAT32_PARTS`` for the others.
 
@@ -38,12 +37,15 @@ def build(
         CheckpointError: A tensor is missing, unexpected, or has another shape than the architecture says.
     """
     with torch.device("meta"):
-        network = Sam3Network(architecture, has_click_head=any(name.startswith("tracker_model.") for name in tensors))
-    require_fit(network.state_dict(), tensors)
-    state = {
-        name: tensor.to(device, torch.float32 if name.startswith(FLOAT32_PARTS) else dtype)
-        for name, tensor in tensors.items()
-    }
+        network = Sam3Network(checkpoint.architecture, has_click_head=checkpoint.has_click_decoder)
+    require_fit(network.state_dict(), checkpoint.tensors)
+
+    def placed(name: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            return tensor.to(device)
+        return tensor.to(device, torch.float32 if name.startswith(FLOAT32_PARTS) else dtype)
+
+    state = {name: placed(name, tensor) for name, tensor in checkpoint.tensors.items()}
     network.load_state_dict(state, strict=True, assign=True)
     _restore_buffers(network, device)
     return network.requires_grad_(requires_grad=False).eval()
@@ -72,23 +74,23 @@ def require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
         )
 
 
-def fingerprint(architecture: Architecture, tensors: Mapping[str, Tensor]) -> str:
+def fingerprint(checkpoint: Checkpoint) -> str:
     """What tells two checkpoints apart: dimensions, names, shapes, and the head, middle and tail of every tensor.
 
     Training changes every tensor, so probes suffice, and 3.5 GB need not be read before the first request.
 
     Returns:
-        16 hex digits, the same for the same weights in whichever file layout they were published.
+        16 hex digits.
     """
-    digest = hashlib.sha256(repr(sorted(architecture.detector.to_dict().items(), key=str)).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
+    digest = hashlib.sha256(checkpoint.architecture.to_json().encode())
+    for name in sorted(checkpoint.tensors):
+        tensor = checkpoint.tensors[name]
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor.contiguous().reshape(-1)
-        count = max(1, _PROBE_BYTES // max(1, flat.element_size()))
+        flat = tensor.contiguous().reshape(-1)
+        count = _PROBE_BYTES // flat.element_size()
         middle = max(0, len(flat) // 2 - count // 2)
         for probe in (flat[:count], flat[middle : middle + count], flat[-count:]):
-            digest.update(probe.contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(probe.clone().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
