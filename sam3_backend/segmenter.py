@@ -125,9 +125,9 @@ class Segmenter:
                 ask = self._ask_concept if prompt_set.asks_for_concept else self._ask_object
                 found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, terms)]
         height_px, width_px = embedding.picture_hw
-        chosen = choose(found, options)
-        logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen), timings.ms)
-        return Answer(width_px, height_px, chosen, timings.ms)
+        chosen = choose(found, embedding.picture_hw, options)
+        logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen.found), timings.ms)
+        return Answer(width_px, height_px, chosen.found, timings.ms, chosen.left_out, chosen.known)
 
     def _embedding(self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: Timings) -> Embedding:
         """The picture's embedding; its pixels are made only where no tier has it.
@@ -154,7 +154,11 @@ class Segmenter:
 
         def detect() -> Detections:
             return self._predictor.detect(
-                embedding, text=prompt_set.text, exemplars=exemplars or None, threshold=options.threshold
+                embedding,
+                text=prompt_set.text,
+                exemplars=exemplars or None,
+                threshold=options.threshold,
+                mask_threshold=options.mask_threshold,
             )
 
         return [
@@ -180,11 +184,18 @@ class Segmenter:
         box = prompt_set.box.xyxy_px(width_px, height_px) if prompt_set.box else None
 
         def segment() -> Segmentation:
-            return self._predictor.segment(embedding, points=points or None, box=box, mask_logits=previous)
+            return self._predictor.segment(
+                embedding,
+                points=points or None,
+                box=box,
+                mask_logits=previous,
+                multimask=options.multimask,
+                mask_threshold=options.mask_threshold,
+            )
 
         result = self._on_device(segment, terms)
         if options.refine:
-            self._refinements.put(embedding.key, prompt_set, result.mask_logits[0])
+            self._refinements.put(embedding.key, prompt_set, result.mask_logits[0], options.multimask)
         return result
 
     def _mask_logits_before(
@@ -197,7 +208,7 @@ class Segmenter:
         earlier = _without_last_point(prompt_set)
         if earlier is None:
             return None
-        remembered = self._refinements.get(embedding.key, earlier)
+        remembered = self._refinements.get(embedding.key, earlier, options.multimask)
         if remembered is not None:
             return remembered
         before: npt.NDArray[np.float32] = self._segment(embedding, earlier, options, terms).mask_logits[0]

@@ -6,6 +6,7 @@ meant raises ``InvalidPrompt`` with a sentence for the person who sent it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     IntArray = npt.NDArray[np.int64]
 
 _EDGE_PX = 1e-3  # a coordinate on the very edge may come out of a division a hair beyond it
+
+
+def logit_of(probability: float) -> float:
+    """The logit of a mask threshold.
+
+    Args:
+        probability: Strictly between 0 and 1.
+
+    Raises:
+        InvalidPrompt: It is not.
+    """
+    if not 0 < probability < 1:
+        raise InvalidPrompt("A mask threshold lies between 0 and 1; neither 0 nor 1 cuts anything out.")
+    return math.log(probability / (1 - probability))
 
 
 def labelled_points(points: npt.ArrayLike, picture_hw: tuple[int, int]) -> tuple[FloatArray, IntArray]:

@@ -48,16 +48,16 @@ class RecordingPredictor:
     def make_room(self) -> None:
         self.rooms_made += 1
 
-    def segment(self, embedding: Embedding, *, points: Any, box: Any, mask_logits: Any) -> Any:
+    def segment(self, embedding: Embedding, *, points: Any, box: Any, mask_logits: Any, **how: Any) -> Any:
         if self.faults:
             raise self.faults.pop()
         refined = 0.0 if mask_logits is None else float(mask_logits[0, 0])
-        self.segmented.append({"points": points, "box": box, "refined": refined})
+        self.segmented.append({"points": points, "box": box, "refined": refined, **how})
         logits = np.full((1, 2, 2), refined + 1, dtype=np.float32)
         return SimpleNamespace(masks=(square(10, 20, 5),), iou_scores=(0.9,), mask_logits=logits)
 
-    def detect(self, embedding: Embedding, *, text: Any, exemplars: Any, threshold: Any) -> Any:
-        self.detected.append({"text": text, "exemplars": exemplars, "threshold": threshold})
+    def detect(self, embedding: Embedding, *, text: Any, exemplars: Any, threshold: Any, **how: Any) -> Any:
+        self.detected.append({"text": text, "exemplars": exemplars, "threshold": threshold, **how})
         found = [
             SimpleNamespace(mask=mask, box_xyxy_px=mask.box_xyxy_px, detection_score=score)
             for mask, score in self.table.get(text, [])
@@ -199,6 +199,63 @@ def test_empty_and_too_small_masks_are_left_out() -> None:
     assert len(segmenter.answer_picture(picture(), [PromptSet(text="a")]).found) == 1
     options = AnswerOptions(min_area_px=10)
     assert segmenter.answer_picture(picture(), [PromptSet(text="a")], options=options).found == ()
+
+
+def test_the_smallest_object_may_be_a_share_of_the_picture() -> None:
+    table = {"a": [(square(0, 0, 20), 0.9), (square(50, 0, 10), 0.8)]}
+    answer = segmenter_over(RecordingPredictor(table)).answer_picture(
+        picture(), [PromptSet(text="a")], options=AnswerOptions(min_area_fraction=0.01)
+    )
+    assert [each.mask.area_px for each in answer.found] == [400]
+
+
+def test_how_many_are_left_out_is_said() -> None:
+    table = {"a": [(square(20 * index, 0, 9), 0.9) for index in range(5)]}
+    answer = segmenter_over(RecordingPredictor(table)).answer_picture(
+        picture(), [PromptSet(text="a")], options=AnswerOptions(max_regions=2)
+    )
+    assert (len(answer.found), answer.left_out, answer.known) == (2, 3, 0)
+
+
+def test_an_object_the_asking_person_has_already_makes_room_for_another() -> None:
+    table = {"a": [(square(0, 0, 9), 0.9), (square(20, 0, 9), 0.8)]}
+    has_the_first = AnswerOptions(max_regions=1, is_known=lambda found: found.mask.origin_xy_px == (0, 0))
+    answer = segmenter_over(RecordingPredictor(table)).answer_picture(
+        picture(), [PromptSet(text="a")], options=has_the_first
+    )
+    assert [each.mask.origin_xy_px for each in answer.found] == [(20, 0)]
+    assert (answer.left_out, answer.known) == (0, 1)
+
+
+def test_who_clicks_on_a_known_object_gets_it() -> None:
+    options = AnswerOptions(is_known=lambda _found: True)
+    assert (
+        len(segmenter_over(RecordingPredictor()).answer_picture(picture(), [clicks(0.1)], options=options).found) == 1
+    )
+
+
+def test_a_given_overlap_limit_counts_within_a_prompt_too() -> None:
+    table = {"car": [(square(10, 10, 20), 0.9), (square(12, 10, 20), 0.8), (square(60, 10, 20), 0.7)]}
+    segmenter = segmenter_over(RecordingPredictor(table))
+    for limit, count in ((0.5, 2), (0.95, 3)):
+        options = AnswerOptions(nms_iou=limit)
+        assert len(segmenter.answer_picture(picture(), [PromptSet(text="car")], options=options).found) == count
+
+
+def test_mask_threshold_and_multimask_reach_the_predictor() -> None:
+    predictor = RecordingPredictor()
+    options = AnswerOptions(mask_threshold=0.7, multimask=False)
+    segmenter_over(predictor).answer_picture(picture(), [clicks(0.1), PromptSet(text="cat")], options=options)
+    assert (predictor.segmented[0]["mask_threshold"], predictor.segmented[0]["multimask"]) == (0.7, False)
+    assert predictor.detected[0]["mask_threshold"] == 0.7
+
+
+def test_masks_remembered_from_another_way_of_asking_are_not_refined() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor)
+    segmenter.answer_picture(picture(), [clicks(0.1)])
+    segmenter.answer_picture(picture(), [clicks(0.1, 0.2)], options=AnswerOptions(multimask=True))
+    assert [call["multimask"] for call in predictor.segmented] == [None, True, True]
 
 
 def test_a_superseded_prompt_is_not_decoded_but_its_picture_is_encoded_for_the_next_one() -> None:
