@@ -6,11 +6,14 @@ Each is a function of (rng, height, width) to float32 [H, W, 3] in [0, 1]. Knows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
@@ -27,7 +30,7 @@ def enlarge(small: Array, height: int, width: int) -> Array:
     planes = small[..., None] if small.ndim == 2 else small
     size, smooth = (width, height), Image.Resampling.BICUBIC
     grown = [np.asarray(Image.fromarray(planes[..., c]).resize(size, smooth)) for c in range(planes.shape[-1])]
-    return grown[0] if small.ndim == 2 else np.stack(grown, -1)
+    return grown[0] if small.ndim == 2 else np.stack(grown, -1).astype(np.float32)
 
 
 def calm_colour(rng: Rng) -> Array:
@@ -133,7 +136,8 @@ def patches(rng: Rng, height: int, width: int) -> Array:
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     x = np.linspace(0, 1, width, dtype=np.float32)[None, :, None]
     nearest = ((x - seeds[:, 0]) ** 2 + (y - seeds[:, 1]) ** 2).argmin(-1)
-    shades = calm_colour(rng) + rng.standard_normal((len(seeds), 3)).astype(np.float32) * np.float32(rng.uniform(0.02, 0.07))
+    spread = rng.standard_normal((len(seeds), 3)).astype(np.float32) * np.float32(rng.uniform(0.02, 0.07))
+    shades = calm_colour(rng) + spread
     return shades[nearest]
 
 

@@ -6,8 +6,6 @@ Knows the tensors' layout. Knows neither the model nor the losses.
 from __future__ import annotations
 
 import functools
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +18,9 @@ from training.shapes import Scene, Settings, draw
 from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
+    import random
+    from collections.abc import Sequence
+
     from transformers import CLIPTokenizer
 
 MAX_INSTANCES = 12
@@ -114,7 +115,7 @@ def ask(
     """`texts` phrases and `exemplars` exemplar prompts about each picture, grouped by picture."""
     asked: list[tuple[int, Concept]] = []
     for i, attributes in enumerate(pictures.attributes):
-        edges: list[Box] = [tuple(box) for box in pictures.boxes[i].tolist()]  # type: ignore[misc]
+        edges: list[Box] = [tuple(box) for box in pictures.boxes[i].tolist()]
         asked += [(i, text_concept(rng, attributes)) for _ in range(texts)]
         asked += [(i, exemplar_concept(rng, attributes, edges)) for _ in range(exemplars)]
     return to_prompts(tokenizer, asked)

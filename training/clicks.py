@@ -5,16 +5,20 @@ Knows masks on the low-resolution grid and `wiring.segment`. Knows nothing of te
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
-from training.batches import Pictures
 from training.losses import Log, cell_iou, mask_loss
-from training.network import Network
 from training.wiring import Clicks, segment
+
+if TYPE_CHECKING:
+    import random
+
+    from training.batches import Pictures
+    from training.network import Network
 
 LOGIT_LIMIT = 32.0
 """Logits of an earlier answer are clamped to this before they are fed back, as officially."""
@@ -43,11 +47,13 @@ def inside(cover: Tensor) -> Tensor:
 
 def outside(cover: Tensor, others: Tensor) -> Tensor:
     """Where one clicks to exclude: just outside, on other objects, rarely anywhere else."""
-    grown = F.max_pool2d(cover.flatten(0, -3)[:, None], 9, 1, 4)[:, 0].reshape(cover.shape)
+    grown = functional.max_pool2d(cover.flatten(0, -3)[:, None], 9, 1, 4)[:, 0].reshape(cover.shape)
     return ((grown > 0.5) & (cover < 0.05)).float() + 0.5 * (others > 0.9) * (cover < 0.05) + 0.02 * (cover < 0.05)
 
 
-def click_loss(network: Network, features: list[Tensor], pictures: Pictures, rng: random.Random, objects: int, log: Log) -> Tensor:
+def click_loss(
+    network: Network, features: list[Tensor], pictures: Pictures, rng: random.Random, objects: int, log: Log
+) -> Tensor:
     """Clicks, boxes and corrections on `objects` objects a picture.
 
     Args:
@@ -98,7 +104,7 @@ def _first_clicks(
     answer = segment(network, features, clicks)
     single = len(points) > 1
     log["clicks" if single else "click"] = _quality(answer, cover, real * ~nothing, single)
-    there = F.binary_cross_entropy_with_logits(answer[2], (~nothing).float())
+    there = functional.binary_cross_entropy_with_logits(answer[2], (~nothing).float())
     return _answer_loss(answer, cover, real * ~nothing) + 0.3 * there, clicks, _shown(answer, single).detach()
 
 
@@ -173,5 +179,5 @@ def _answer_loss(answer: tuple[Tensor, Tensor, Tensor], cover: Tensor, real: Ten
     mask = wrong[..., 0] + three.amin(-1) + 0.15 * three.mean(-1)
     reached = cell_iou(masks.detach(), cover[:, :, None])
     unsure = (quality - reached).square().sum(-1)
-    missing = 0.05 * F.binary_cross_entropy_with_logits(there, torch.ones_like(there), reduction="none")
+    missing = 0.05 * functional.binary_cross_entropy_with_logits(there, torch.ones_like(there), reduction="none")
     return ((mask + unsure + missing) * weight).sum()

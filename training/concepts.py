@@ -5,12 +5,15 @@ A scene is known here by its attributes and boxes only. Knows nothing of pixels 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from training import words
 from training.vocabulary import COLOURS, SHAPES, VISUAL
+
+if TYPE_CHECKING:
+    import random
 
 Attributes = Sequence[tuple[str, str]]
 """(shape, colour) of each instance."""
@@ -75,7 +78,8 @@ def exemplar_concept(rng: random.Random, attributes: Attributes, boxes: Sequence
     """Boxes that say "like this" or "not like this", alone (text "visual") or beside a phrase."""
     if not attributes:
         return Concept(VISUAL, (), ())
-    index = rng.choice(_repeated(attributes) or range(len(attributes))) if rng.random() < 0.6 else rng.randrange(len(attributes))
+    every = range(len(attributes))
+    index = rng.choice((_repeated(attributes) or every) if rng.random() < 0.6 else every)
     shape, colour = attributes[index]
     own = (jittered(rng, boxes[index]), 1)
     chance = rng.random()

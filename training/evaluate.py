@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import random
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from training import words
 from training.backgrounds import HELD_OUT_BACKGROUNDS
@@ -24,6 +22,10 @@ from training.shapes import Instance, Scene, Settings, draw
 from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from sam3_backend import Predictor
     from sam3_backend.embeddings.embedding import Embedding
     from sam3_backend.masks import Mask
@@ -94,7 +96,7 @@ def evaluate(predictor: Predictor, pictures: int, first: int = 0) -> Measured:
         scene = draw(HELD_OUT_SEED + number, HELD_OUT)
         if not scene.instances:
             continue
-        rng = random.Random(number)
+        rng = random.Random(number)  # noqa: S311
         embedding = predictor.encode(scene.image)
         _clicks(predictor, embedding, scene, rng, measured)
         _texts(predictor, embedding, scene, rng, measured)
@@ -155,7 +157,10 @@ def _clicks(predictor: Predictor, embedding: Embedding, scene: Scene, rng: rando
 
 
 def detections(
-    predictor: Predictor, embedding: Embedding, text: str | None = None, exemplars: Sequence[Sequence[float]] | None = None
+    predictor: Predictor,
+    embedding: Embedding,
+    text: str | None = None,
+    exemplars: Sequence[Sequence[float]] | None = None,
 ) -> list[Mask]:
     """Masks at the checkpoint's own threshold, without duplicates if its configuration says so; best first."""
     from sam3_backend.masks import ScoredMask, suppress_duplicates

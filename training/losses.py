@@ -5,14 +5,18 @@ Pure functions of answers and truth. Knows nothing of how prompts are made or st
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from training.batches import Pictures, Prompts
+import torch
+from torch import Tensor
+from torch.nn import functional
+
 from training.network import Network, grid_centres
 from training.vocabulary import COLOURS, SHAPES
-from training.wiring import Detections
+
+if TYPE_CHECKING:
+    from training.batches import Pictures, Prompts
+    from training.wiring import Detections
 
 Log = dict[str, float]
 
@@ -29,7 +33,9 @@ def to_xyxy(boxes: Tensor) -> Tensor:
 
 def generalised_iou(first: Tensor, second: Tensor) -> Tensor:
     """Elementwise GIoU of xyxy boxes [..., 4] (Rezatofighi et al., 2019)."""
-    inner = (torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])).clamp(min=0)
+    inner = (torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])).clamp(
+        min=0
+    )
     overlap = inner.prod(-1)
     union = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1) - overlap + 1e-7
     hull = torch.maximum(first[..., 2:], second[..., 2:]) - torch.minimum(first[..., :2], second[..., :2])
@@ -50,7 +56,7 @@ def mask_loss(logits: Tensor, cover: Tensor) -> Tensor:
     size = cover.sum((-1, -2))
     chance = logits.sigmoid()
     dice = 1 - (2 * (chance * cover).sum((-1, -2)) + 1) / (chance.sum((-1, -2)) + size + 1)
-    wrong = F.binary_cross_entropy_with_logits(logits, cover.expand_as(logits), reduction="none").sum((-1, -2))
+    wrong = functional.binary_cross_entropy_with_logits(logits, cover.expand_as(logits), reduction="none").sum((-1, -2))
     return dice + wrong / (4 * size + 0.06 * logits.shape[-1] * logits.shape[-2])
 
 
@@ -111,9 +117,9 @@ def detection_loss(
         loss = _layer_loss(found, depth, boxes, valid, pairs, log if last else {})
         total = total + (loss if last else 0.5 * loss)
     wanted = (pictures.cover[rows, index] * valid[..., None, None]).sum(1).clamp(max=1)
-    coarse = F.avg_pool2d(wanted, 4).flatten(1)
+    coarse = functional.avg_pool2d(wanted, 4).flatten(1)
     there = network.concept_head(found.fused)[..., 0].float()
-    total = total + 4 * F.binary_cross_entropy_with_logits(there, coarse)
+    total = total + 4 * functional.binary_cross_entropy_with_logits(there, coarse)
     if found.masks is not None and found.semantic is not None and len(masked):
         total = total + _masks_loss(found, pictures, prompts, index, pairs, masked, log)
         total = total + 0.5 * mask_loss(found.semantic, wanted[masked]).mean()
@@ -149,9 +155,9 @@ def _layer_loss(
     # The presence score does most of the work for absent concepts; sure negatives count little.
     weight = torch.where(present[:, None] > 0, 1.0, 0.25) * (~excused)
     focus = torch.where(wanted > 0, 1.0, logits.sigmoid().detach().clamp(min=0.02).sqrt())
-    mistakes = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    mistakes = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     score = (mistakes * weight * focus).sum() / count
-    presence = F.binary_cross_entropy_with_logits(found.presence[depth], present)
+    presence = functional.binary_cross_entropy_with_logits(found.presence[depth], present)
     log |= {
         "boxl1": float(distance.detach()),
         "giou": float(overlap.detach().mean()) if len(overlap) else 0.0,
@@ -189,7 +195,7 @@ def token_loss(network: Network, tokens: Tensor, pictures: Pictures, log: Log) -
     Learning this first is what makes training short; the head is not exported.
     """
     count, grid = len(tokens), network.sizes.grid
-    share = F.avg_pool2d(pictures.cover, 4).flatten(2)
+    share = functional.avg_pool2d(pictures.cover, 4).flatten(2)
     empty = (1 - share.sum(1)).clamp(min=0)
     answer = network.token_head(tokens).float()
     shapes, colours = len(SHAPES) + 1, len(COLOURS) + 1
@@ -202,13 +208,23 @@ def token_loss(network: Network, tokens: Tensor, pictures: Pictures, log: Log) -
     first = shapes + colours
     box_error = (answer[..., first : first + 4].sigmoid() - own_box).abs().sum(-1)
     box_loss = (box_error * inside).sum() / inside.sum().clamp(min=1)
-    cells = pictures.cover.reshape(count, -1, grid, 4, grid, 4).permute(0, 2, 4, 1, 3, 5).reshape(count, grid * grid, -1, 16)
+    cells = (
+        pictures.cover.reshape(count, -1, grid, 4, grid, 4)
+        .permute(0, 2, 4, 1, 3, 5)
+        .reshape(count, grid * grid, -1, 16)
+    )
     own_cells = cells.gather(2, top[..., None, None].expand(-1, -1, 1, 16))[:, :, 0]
     touched = (share.amax(1) > 0.01).float()
-    cell_error = F.binary_cross_entropy_with_logits(answer[..., first + 4 :], own_cells, reduction="none").mean(-1)
+    cell_error = functional.binary_cross_entropy_with_logits(
+        answer[..., first + 4 :], own_cells, reduction="none"
+    ).mean(-1)
     cell_loss = (cell_error * touched).sum() / touched.sum().clamp(min=1)
     shape_mean, colour_mean = (shape_loss * weight).mean(), (colour_loss * weight).mean()
-    log |= {"shape": float(shape_mean.detach()), "colour": float(colour_mean.detach()), "cells": float(cell_loss.detach())}
+    log |= {
+        "shape": float(shape_mean.detach()),
+        "colour": float(colour_mean.detach()),
+        "cells": float(cell_loss.detach()),
+    }
     return 2 * shape_mean + colour_mean + 2 * box_loss + 2 * cell_loss
 
 

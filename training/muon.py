@@ -6,10 +6,13 @@ Knows parameters and gradients only.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _STEPS = 5
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -23,7 +26,9 @@ class Muon:
         rate: learning rate of the next step.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, momentum: float = 0.95, decay: float = 0.01) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float, momentum: float = 0.95, decay: float = 0.01
+    ) -> None:
         self.rate, self._momentum, self._decay = rate, momentum, decay
         groups: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
         for parameter in parameters:
@@ -42,8 +47,8 @@ class Muon:
             update = orthogonalised(gradient.lerp(memory[active], self._momentum))
             scale = self.rate * max(1.0, rows / columns) ** 0.5
             for i, change in zip(active, update, strict=True):
-                kept = parameters[i].mul_(1 - self.rate * self._decay)
-                kept.add_(change.reshape(kept.shape), alpha=-scale)
+                parameters[i].mul_(1 - self.rate * self._decay)
+                parameters[i].add_(change.reshape(parameters[i].shape), alpha=-scale)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:
@@ -55,7 +60,8 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     for _ in range(_STEPS):
         gram = x @ x.transpose(1, 2)
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.transpose(1, 2) if tall else x).float()
+    restored: Tensor = x.transpose(1, 2) if tall else x
+    return restored.float()
 
 
 def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:

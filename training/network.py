@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import Sam3Config, Sam3Model, Sam3TrackerConfig, Sam3TrackerModel
 
 from training.vocabulary import COLOURS, SHAPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,9 @@ class Network(nn.Module):
         """
         embeddings = self.detector.vision_encoder.backbone.embeddings
         patch, width = self.sizes.patch, self.sizes.vit_width
-        rows = F.unfold(pixels.contiguous(), patch, stride=patch).transpose(1, 2).reshape(-1, 3 * patch * patch)
+        rows = (
+            functional.unfold(pixels.contiguous(), patch, stride=patch).transpose(1, 2).reshape(-1, 3 * patch * patch)
+        )
         variances, directions = torch.linalg.eigh(rows.T @ rows / len(rows))
         variances, directions = variances.flip(0)[:width], directions.flip(1)[:, :width]
         whitened = directions / (variances + 1e-3 * variances[0]).sqrt()
@@ -234,7 +238,7 @@ def _regrid(value: Tensor, shape: torch.Size) -> Tensor:
     if value.dim() > 3 or width != shape[-1] or old * old != rows or new * new != shape[-2]:
         return value
     plane = value.reshape(1, old, old, width).permute(0, 3, 1, 2)
-    resized = F.interpolate(plane, (new, new), mode="bicubic", align_corners=False)
+    resized = functional.interpolate(plane, (new, new), mode="bicubic", align_corners=False)
     return resized.permute(0, 2, 3, 1).reshape(shape)
 
 
@@ -257,13 +261,20 @@ def export(network: Network, directory: Path) -> None:
     from safetensors.torch import save_file
 
     directory.mkdir(parents=True, exist_ok=True)
-    halves = {k: (v.half() if v.is_floating_point() else v).contiguous().clone() for k, v in exported_tensors(network).items()}
+    halves = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().clone() for k, v in exported_tensors(network).items()
+    }
     scratch = directory / "model.safetensors.tmp"
     save_file(halves, scratch, metadata={"format": "pt"})
     scratch.replace(directory / "model.safetensors")
     sizes = network.sizes
     detector = {**detector_config(sizes), "model_type": "sam3", "dtype": "float32"}
-    tracker = {**tracker_config(sizes), "model_type": "sam3_tracker_video", "image_size": sizes.image_px, "dtype": "float32"}
+    tracker = {
+        **tracker_config(sizes),
+        "model_type": "sam3_tracker_video",
+        "image_size": sizes.image_px,
+        "dtype": "float32",
+    }
     config = {
         "model_type": "sam3_video",
         "architectures": ["Sam3VideoModel"],
@@ -285,7 +296,12 @@ def export(network: Network, directory: Path) -> None:
         "size": {"height": sizes.image_px, "width": sizes.image_px},
         "mask_size": {"height": sizes.low_res, "width": sizes.low_res},
     }
-    both = {"processor_class": "Sam3Processor", "target_size": sizes.image_px, "point_pad_value": -10, "image_processor": processor}
+    both = {
+        "processor_class": "Sam3Processor",
+        "target_size": sizes.image_px,
+        "point_pad_value": -10,
+        "image_processor": processor,
+    }
     for name, content in (("config", config), ("preprocessor_config", processor), ("processor_config", both)):
         (directory / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
     (directory / "sam3_backend.json").write_text(json.dumps({"mask_nms_iou": 0.6}) + "\n")

@@ -79,7 +79,9 @@ def _vertices(shape: str, line: float) -> NDArray[np.float64]:
         return _on_circle([1.3, 0.585] * 5)
     arm = 1.15 * line
     quarter = [(arm, -arm), (1.15, -arm), (1.15, arm)]
-    turns = [np.array([(c * x - s * y, s * x + c * y) for x, y in quarter]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))]
+    turns = [
+        np.array([(c * x - s * y, s * x + c * y) for x, y in quarter]) for c, s in ((1, 0), (0, 1), (-1, 0), (0, -1))
+    ]
     return np.concatenate(turns)
 
 

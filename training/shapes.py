@@ -225,7 +225,8 @@ def _is_free(canvas: _Canvas, pose: Pose, colour: str) -> bool:
 def _is_legible(canvas: _Canvas, pose: Pose, rgb: Float) -> bool:
     """The colour stands out against what is there now."""
     rows, columns = _window(canvas, pose)
-    under = canvas.pixels[rows, columns][:: max(1, (rows.stop - rows.start) // 8), :: max(1, (columns.stop - columns.start) // 8)]
+    steps = (max(1, (part.stop - part.start) // 8) for part in (rows, columns))
+    under = canvas.pixels[rows, columns][tuple(slice(None, None, step) for step in steps)]
     distance = np.sqrt(((under - rgb) ** 2).sum(-1))
     return bool(np.quantile(distance, 0.1) > 0.33)
 

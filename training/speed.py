@@ -1,8 +1,10 @@
 """Makes training steps on a CPU cheaper without changing what is computed, up to bfloat16 rounding.
 
 Knows transformers' attention registry. Knows nothing of the losses.
+Underscored names of torch and transformers are used on purpose: they have no public counterpart.
 """
 
+# ruff: noqa: SLF001
 from __future__ import annotations
 
 from typing import Any
@@ -32,7 +34,7 @@ class _CachedAttention(torch.autograd.Function):
         return mixed.view(query.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v, mixed = ctx.saved_tensors
         given = gradient.to(q.dtype).reshape(q.shape).contiguous()
         for_q, for_k, for_v = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
@@ -52,19 +54,19 @@ def _softmax(scores: Tensor) -> Tensor:
     return torch._softmax(scores, -1, half_to_float=False)
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _cached_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    return _CachedAttention.apply(query, key, value)  # type: ignore[no-any-return, no-untyped-call]
+    return _CachedAttention.apply(query, key, value)  # type: ignore[no-any-return]
 
 
 def lean_attention(
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float,
-    dropout: float = 0.0,
+    dropout: float = 0.0,  # noqa: ARG001
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Plain matrix-product attention in one precision; its backward pass beats the fused kernel's on a CPU.
@@ -73,7 +75,9 @@ def lean_attention(
 
     Args:
         module: unused, part of the registry's signature.
-        query, key, value: [B, heads, tokens, width].
+        query: [B, heads, Tq, width].
+        key: [B, heads, Tk, width].
+        value: [B, heads, Tk, width].
         attention_mask: additive [B, 1 | heads, Tq, Tk], or None.
         scaling: factor on the products.
         dropout: unused (the demo model has none).
@@ -96,7 +100,7 @@ def prepare_for_speed(network: nn.Module, *, compiled: bool) -> None:
     AttentionMaskInterface.register(_NAME, eager_mask)
     for module in network.modules():
         config = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) is not None:
+        if config is not None and getattr(config, "_attn_implementation", None) is not None:
             config._attn_implementation = _NAME
     if compiled:
         for module in network.modules():

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 
 from training import words
 from training.batches import Pictures, ask, draw_pictures
@@ -90,8 +91,8 @@ def train(plan: Plan) -> None:
         _work(0, plan, None)
         return
     torch.manual_seed(plan.seed)
-    shared = _flat(_trainable(_start(plan))).share_memory_()
-    multiprocessing.spawn(_work, (plan, shared), nprocs=plan.workers)
+    shared = _flat(_trainable(_start(plan))).share_memory_()  # type: ignore[no-untyped-call]
+    spawn(_work, (plan, shared), nprocs=plan.workers)  # type: ignore[no-untyped-call]
 
 
 def _save_tokenizer(plan: Plan) -> None:
@@ -167,7 +168,7 @@ class _Trainer:
     def step(self, done: float) -> Log:
         """One step at `done` of the run, in [0, 1]; returns the losses."""
         plan, number = self.plan, self.first + self.steps
-        rng = random.Random(f"{plan.seed} {self.worker} {number}")
+        rng = random.Random(f"{plan.seed} {self.worker} {number}")  # noqa: S311
         torch.manual_seed(rng.getrandbits(60))
         tokens_only = done < plan.tokens_only
         pictures = _pictures(plan, self.worker, number, plan.batch * (2 if tokens_only else 1))
@@ -201,7 +202,7 @@ class _Trainer:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 5.0, foreach=True)
         self.adam.step()
         self.muon.step()
@@ -236,8 +237,14 @@ class _Trainer:
 
 
 def _last(pictures: Pictures, count: int) -> Pictures:
-    tensors = (pictures.pixels, pictures.cover, pictures.boxes, pictures.shape, pictures.colour)
-    return Pictures(*(tensor[-count:] for tensor in tensors), pictures.attributes[-count:])
+    return Pictures(
+        pictures.pixels[-count:],
+        pictures.cover[-count:],
+        pictures.boxes[-count:],
+        pictures.shape[-count:],
+        pictures.colour[-count:],
+        pictures.attributes[-count:],
+    )
 
 
 def _work(worker: int, plan: Plan, shared: Tensor | None) -> None:

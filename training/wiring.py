@@ -7,12 +7,15 @@ feature levels are computed for part of the batch only, and gradients flow. Know
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from training.batches import PADDING, Prompts
-from training.network import Network
+
+if TYPE_CHECKING:
+    from training.network import Network
 
 PRESENCE_LIMIT = 10.0
 

@@ -5,7 +5,6 @@ Knows language only: which shapes a phrase refers to is `concepts`' business.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING
 from training.vocabulary import ANY_SHAPE, COLOURS, PLURALS, SHAPES, SYNONYMS, VISUAL
 
 if TYPE_CHECKING:
+    import random
+
     from transformers import CLIPTokenizer
 
 MAX_TOKENS = 32
@@ -24,23 +25,13 @@ FILLERS: tuple[str, ...] = (
     *("two", "three", "big", "small", "large", "left", "right", "top", VISUAL, "colored", "coloured"),
 )
 
-FOREIGN_WORDS: tuple[str, ...] = tuple(
-    """dog cat car truck bus bicycle person man woman child face hand tree flower leaf grass sky cloud house
-building window door road street sign light lamp chair hexagon pentagon cone cube table sofa bed desk computer laptop
-phone keyboard mouse screen book bottle cup glass plate bowl fork knife spoon food apple banana pizza cake bread cheese
-egg fish bird horse cow sheep pig elephant bear zebra giraffe lion tiger monkey snake frog insect bee butterfly airplane
-boat ship train motorcycle wheel tire engine bridge tower fence wall floor roof garden park river lake ocean beach
-mountain rock sand snow ice fire water shoe shirt hat bag umbrella watch clock camera television toy game guitar piano
-drum kite skateboard surfboard helmet player team crowd soldier doctor nurse teacher student worker farmer driver pencil
-pen paper letter word number line arrow heart diamond moon sun planet robot machine tool hammer nail screw kitchen
-bathroom bedroom office school hospital church store market farm field forest island desert city town cell nucleus
-tissue bone tumor lung brain eye ear nose mouth hair leg arm foot wing tail head body brown gray grey gold silver violet
-magenta teal navy maroon beige striped dotted wooden metal plastic background nothing something pixel cover copper
-crown string spring squid scarf starfish circus trial triumph crossing reed blues grid rink""".split()
-)
+FOREIGN_WORDS: tuple[str, ...] = tuple((Path(__file__).parent / "foreign_words.txt").read_text().split())
 """Words with no meaning in this world, some of them close to ours in spelling."""
 
-_SYLLABLES = "ba be bi bo bu ca co cra da de di do dro fa fe fi fo ga ge gi go gra ha he hi ho ja jo ka ke ki ko la le li lo lu ma me mi mo mu na ne ni no nu pa pe pi po pra ra re ri ro ru sa se si so sta stu ta te ti to tra tu va ve vi vo wa we wi wo ya za zi zo th ck ng nt rd st ll ss nd mp".split()
+_SYLLABLES = (
+    *(consonant + vowel for consonant in "bcdfghjklmnprstvwyz" for vowel in "aeiou"),
+    *("th", "ck", "ng", "nt", "rd", "st", "ll", "ss", "nd", "mp", "tra", "cra", "sta"),
+)
 
 
 def known_words() -> list[str]:
@@ -104,7 +95,8 @@ def phrase(rng: random.Random, colour: str | None, shape: str | None) -> str:
         noun = rng.choice(ANY_SHAPE[:4] if rng.random() < 0.8 else ANY_SHAPE)
     else:
         chance = rng.random()
-        noun = shape if chance < 0.55 else PLURALS[shape] if chance < 0.88 else rng.choice(SYNONYMS.get(shape, (shape,)))
+        others = SYNONYMS.get(shape, (shape,))
+        noun = shape if chance < 0.55 else PLURALS[shape] if chance < 0.88 else rng.choice(others)
     words = noun if colour is None else f"{colour} {noun}"
     chance = rng.random()
     if chance < 0.05:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -20,8 +20,19 @@ from training.shapes import Settings, draw
 from training.train import Plan, train
 from training.words import known_words
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TINY = Sizes(
-    grid=8, window=4, vit_width=32, vit_layers=2, global_layers=(1,), width=16, encoder_layers=1, decoder_layers=2, queries=9
+    grid=8,
+    window=4,
+    vit_width=32,
+    vit_layers=2,
+    global_layers=(1,),
+    width=16,
+    encoder_layers=1,
+    decoder_layers=2,
+    queries=9,
 )
 
 
@@ -104,7 +115,9 @@ def test_prompts_are_padded_to_one_length(trained: Path) -> None:
     from transformers import CLIPTokenizer
 
     tokenizer = CLIPTokenizer.from_pretrained(trained)
-    prompts = to_prompts(tokenizer, [(0, Concept("red circle", (), (0,))), (0, Concept("visual", (((0, 0, 1, 1), 1),), (0,)))])
+    prompts = to_prompts(
+        tokenizer, [(0, Concept("red circle", (), (0,))), (0, Concept("visual", (((0, 0, 1, 1), 1),), (0,)))]
+    )
     assert prompts.token_ids.shape == (2, 10)
     assert prompts.token_mask.sum(1).tolist() == [4, 3]
     assert prompts.boxes[1, 0].tolist() == [0.5, 0.5, 1.0, 1.0]

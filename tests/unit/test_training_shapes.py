@@ -19,7 +19,9 @@ from training.words import FOREIGN_WORDS, foreign_phrase, known_words, phrase
 def test_same_seed_draws_the_same_picture() -> None:
     first, second = draw(7), draw(7)
     assert np.array_equal(first.image, second.image)
-    assert [(i.shape, i.colour, i.box) for i in first.instances] == [(i.shape, i.colour, i.box) for i in second.instances]
+    assert [(i.shape, i.colour, i.box) for i in first.instances] == [
+        (i.shape, i.colour, i.box) for i in second.instances
+    ]
 
 
 def test_other_seeds_draw_other_pictures() -> None:
@@ -83,7 +85,7 @@ def test_members_fit_the_concept() -> None:
 def test_a_text_concept_finds_what_its_words_say() -> None:
     attributes = [("circle", "red"), ("cross", "blue"), ("star", "red")]
     singular = {plural: shape for shape, plural in PLURALS.items()}
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311
     for _ in range(200):
         concept = text_concept(rng, attributes)
         said = re.sub(r"^(the|a|an|all) ", "", concept.text).split()
@@ -95,13 +97,13 @@ def test_a_text_concept_finds_what_its_words_say() -> None:
 def test_an_exemplar_alone_finds_its_own_kind() -> None:
     attributes = [("circle", "red"), ("circle", "red"), ("star", "red")]
     boxes = [(0.1, 0.1, 0.2, 0.2), (0.5, 0.5, 0.7, 0.7), (0.8, 0.1, 0.9, 0.2)]
-    rng = random.Random(1)
+    rng = random.Random(1)  # noqa: S311
     alone = [c for c in (exemplar_concept(rng, attributes, boxes) for _ in range(200)) if c.text == "visual"]
     assert {c.targets for c in alone} == {(0, 1), (2,)}
 
 
 def test_foreign_phrases_hold_no_known_shape() -> None:
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311
     nouns = {*SHAPES, *PLURALS.values(), "shape", "object"}
     assert not any(nouns & set(foreign_phrase(rng).split()) for _ in range(500))
 
@@ -111,5 +113,5 @@ def test_no_word_is_known_and_foreign() -> None:
 
 
 def test_a_phrase_names_its_colour() -> None:
-    rng = random.Random(0)
+    rng = random.Random(0)  # noqa: S311
     assert all("cyan" in phrase(rng, "cyan", shape) for shape in (*SHAPES, None) for _ in range(20))
