@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEMO = "demo"
+DEMO_DIRECTORY = Path(str(resources.files("sam3_backend") / "demo"))
+PUBLISHED_FILE = "sam3.pt"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -74,7 +76,7 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
         CheckpointError: There is no such checkpoint, it cannot be had, or it is not a SAM 3.
     """
     if checkpoint == DEMO:
-        return _open_directory(DEMO, Path(str(resources.files("sam3_backend") / "demo")))
+        return _open_directory(DEMO, DEMO_DIRECTORY)
     path = Path(checkpoint).expanduser()
     if path.is_dir():
         return _open_directory(path.resolve().name, path)
@@ -91,7 +93,7 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
 
 
 def _open_directory(name: str, directory: Path) -> Checkpoint:
-    published = directory / "sam3.pt"
+    published = directory / PUBLISHED_FILE
     if published.is_file() and not any(directory.glob("model*.safetensors*")):
         return _open_file(published)
     config = read_json(directory / "config.json", "A checkpoint directory needs it beside the weights.")

@@ -22,6 +22,7 @@ from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteT
 
 from sam3_backend.model.click_head import ClickHead
 from sam3_backend.model.query_decoder import decode_queries
+from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
 if TYPE_CHECKING:
     from sam3_backend.model.architecture import Architecture
@@ -142,7 +143,7 @@ class Sam3Network(nn.Module):
         """
         length = len(token_ids)
         if self.architecture.has_lite_text:  # its convolutions and stretched positions know one length only
-            token_ids = token_ids + [self.architecture.detector.text_config.pad_token_id or 0] * (32 - length)
+            token_ids = token_ids + token_ids[-1:] * (MAX_TEXT_TOKENS - length)  # CLIP pads with the end token
         ids = torch.tensor([token_ids], device=self.detector_model.text_projection.weight.device)
         is_real = (torch.arange(ids.shape[1], device=ids.device) < length).long()[None]
         output = self.detector_model.get_text_features(input_ids=ids, attention_mask=is_real)

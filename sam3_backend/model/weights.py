@@ -36,9 +36,7 @@ def build(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -
     Raises:
         CheckpointError: A tensor is missing, unexpected, or has another shape than the architecture says.
     """
-    with torch.device("meta"):
-        network = Sam3Network(checkpoint.architecture, has_click_head=checkpoint.has_click_decoder)
-    require_fit(network.state_dict(), checkpoint.tensors)
+    network = require_fit_of(checkpoint)
 
     def placed(name: str, tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
@@ -49,6 +47,21 @@ def build(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -
     network.load_state_dict(state, strict=True, assign=True)
     _restore_buffers(network, device)
     return network.requires_grad_(requires_grad=False).eval()
+
+
+def require_fit_of(checkpoint: Checkpoint) -> Sam3Network:
+    """A hollow network (on the meta device) that a checkpoint's tensors fit.
+
+    Raises:
+        CheckpointError: They do not.
+    """
+    try:
+        with torch.device("meta"):
+            network = Sam3Network(checkpoint.architecture, has_click_head=checkpoint.has_click_decoder)
+    except (ValueError, RuntimeError, ZeroDivisionError, NotImplementedError, KeyError, TypeError) as fault:
+        raise CheckpointError(f"No network has the dimensions that config.json states: {fault}") from fault
+    require_fit(network.state_dict(), checkpoint.tensors)
+    return network
 
 
 def require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
