@@ -24,7 +24,7 @@ def configure(level: str) -> None:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s [%(request_id)s] %(name)s: %(message)s"))
-    handler.addFilter(_name_request)
+    handler.addFilter(name_request)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -32,6 +32,7 @@ def configure(level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _name_request(record: logging.LogRecord) -> bool:
+def name_request(record: logging.LogRecord) -> bool:
+    """A log filter that lets everything pass and writes the request's name on it."""
     record.request_id = request_id.get()
     return True
