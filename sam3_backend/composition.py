@@ -78,9 +78,12 @@ def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _
     return Parts(predictor, scheduler, store, segmenter)
 
 
-def connect(settings: Settings, parts: Parts) -> LabelStudioBackend:
-    """Let the parts answer Label Studio."""
-    return LabelStudioBackend(parts.segmenter, LabelStudioAccess.from_settings(settings), parts.predictor)
+def connect(
+    settings: Settings, parts: Parts, count_failure: Callable[[str], None] = lambda _code: None
+) -> LabelStudioBackend:
+    """Let the parts answer Label Studio; ``count_failure`` is told the code of each task that fails."""
+    access = LabelStudioAccess.from_settings(settings)
+    return LabelStudioBackend(parts.segmenter, access, parts.predictor, count_failure)
 
 
 def build_backend(settings: Settings) -> LabelStudioBackend:

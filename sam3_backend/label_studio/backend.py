@@ -23,7 +23,7 @@ from sam3_backend.label_studio.tasks import PredictRequest, TaskRequest, read_co
 from sam3_backend.model.scheduler import Priority, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sam3_backend.answer import Answer
     from sam3_backend.images import PictureLocation
@@ -90,12 +90,20 @@ class LabelStudioBackend:
         segmenter: Answers prompts about pictures.
         access: Finds pictures.
         facts: The loaded model, for the model version.
+        count_failure: Told the code of each task's failure, for metrics; a failed task is no failed request.
     """
 
-    def __init__(self, segmenter: Segments, access: Access, facts: ModelFacts) -> None:
+    def __init__(
+        self,
+        segmenter: Segments,
+        access: Access,
+        facts: ModelFacts,
+        count_failure: Callable[[str], None] = lambda _code: None,
+    ) -> None:
         self._segmenter = segmenter
         self._access = access
         self._facts = facts
+        self._count_failure = count_failure
         self._pool = ThreadPoolExecutor(PARALLEL_TASKS, thread_name_prefix="batch")
         self._lock = threading.Lock()
         self._versions: OrderedDict[str, None] = OrderedDict()
@@ -199,6 +207,7 @@ class LabelStudioBackend:
         return found
 
     def _failed(self, fault: BackendError, version: str, request: PredictRequest) -> dict[str, Any]:
+        self._count_failure(fault.code)
         told = regions.message_regions(request.config, fault.message) if request.is_interactive else []
         return regions.prediction(told, regions.failed_version(version, fault.code, fault.message))
 

@@ -34,7 +34,7 @@ def build_app(settings: Settings) -> Flask:
     parts = compose(settings, counts.observe_stage)
     counts.watch_store(parts.store.statistics)
     parts.predictor.warm_up()
-    backend = connect(settings, parts)
+    backend = connect(settings, parts, counts.count_failure)
     facts = _facts(parts, backend.base_version)
     app = create_app(backend, settings=settings, facts=lambda: facts, counts=counts)
     predictor = parts.predictor

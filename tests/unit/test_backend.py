@@ -137,6 +137,13 @@ def test_a_failed_task_costs_one_empty_result_that_ends_in_the_reason():
     assert "secret" not in results[3]["model_version"]
 
 
+def test_failed_tasks_are_counted_by_code():
+    counted: list[str] = []
+    segmenter = Halves(faults={"b": ImageUnreachable("x"), "c": RuntimeError("x")})
+    LabelStudioBackend(segmenter, Neighbours(), FACTS, counted.append).predict(batch("a", "b", "c"))
+    assert sorted(counted) == ["image_unreachable", "model_failed"]
+
+
 def test_a_task_without_picture_fails_alone():
     payload = batch("a", "b")
     payload["tasks"][0]["data"] = {}
