@@ -16,30 +16,25 @@ import torch
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model import weights
-from sam3_backend.model.answers import Detection, Detections, Segmentation
+from sam3_backend.model.answers import Detections, Segmentation
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
+from sam3_backend.model.concepts import ConceptPrompt, Concepts
 from sam3_backend.model.device import answering, resolve_device, resolve_dtype
 from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
 from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, as_rgb, hash_of, to_network_input
-from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, logit_of, previous_logits, to_cxcywh
-from sam3_backend.model.recent import Recent
+from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, logit_of, one_box, previous_logits
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
     from PIL import Image
 
-    from sam3_backend.model.network import Candidates, PictureFeatures, Sam3Network
-    from sam3_backend.model.tokens import TextTokens
+    from sam3_backend.model.network import Sam3Network
 
 CLICK_FEATURES = ("click_fine", "click_middle", "click_coarse")
 """Names of the click decoder's tensors in an embedding; ``hidden`` is the backbone's output."""
-
-TEXT_WITHOUT_WORDS = "visual"
-"""What the official code says to the text tower when exemplars come without a text."""
-
-_PICTURES_IN_USE = 4
-_TEXTS_REMEMBERED = 1024
 
 
 class Predictor:
@@ -56,6 +51,7 @@ class Predictor:
         default_threshold: Detections need a higher score than this, unless a caller says otherwise.
         mask_nms_iou: Overlap above which the checkpoint wants duplicates dropped; None for official behaviour.
         has_click_decoder: False for checkpoints that answer text and exemplars alone.
+        concepts: The detector, for those who measure or test its parts.
     """
 
     max_text_tokens = MAX_TEXT_TOKENS
@@ -63,9 +59,7 @@ class Predictor:
     def __init__(self, network: Sam3Network, checkpoint: Checkpoint, *, device: torch.device) -> None:
         self._network = network
         self._device = device
-        self._tokens: TextTokens = checkpoint.tokens
-        self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
-        self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
+        self.concepts = Concepts(network, checkpoint.tokens, device)
         self.name = checkpoint.name
         self.device = str(device)
         self.dtype = str(network.dtype).removeprefix("torch.")
@@ -158,26 +152,40 @@ class Predictor:
             InvalidPrompt: Neither text nor exemplars, too long a text, a coordinate outside the picture.
             ModelError: The model failed.
         """
-        threshold = self.default_threshold if threshold is None else threshold
-        if not 0 <= threshold <= 1:
-            raise InvalidPrompt("A threshold lies between 0 and 1.")
+        threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
-        phrase = (text or "").strip()
-        boxes = None if exemplars is None else labelled_boxes(exemplars, embedding.picture_hw)
-        if not phrase and boxes is None:
-            raise InvalidPrompt("A text or an exemplar is needed.")
+        prompt = _concept_prompt(text, exemplars, embedding.picture_hw)
         with answering("looking for the concept"):
-            features = self._picture_features(embedding)
-            geometry = features.cls_token
-            if boxes is not None:
-                corners, labels = torch.from_numpy(to_cxcywh(boxes[0])), torch.from_numpy(boxes[1])
-                geometry = self._network.exemplar_tokens(
-                    features, corners[None].to(self._device), labels[None].to(self._device)
-                )
-            words = self._text_features(phrase or TEXT_WITHOUT_WORDS)
-            prompts = torch.cat([words, geometry.to(words.dtype)], dim=1)
-            candidates = self._network.detect(features, prompts)
-            return self._choose(embedding, features, candidates, 0, threshold, cut)
+            return self.concepts.detect(embedding, [prompt], threshold=threshold, cut=cut)[0]
+
+    def detect_each(
+        self,
+        embedding: Embedding,
+        texts: Sequence[str],
+        *,
+        threshold: float | None = None,
+        mask_threshold: float = 0.5,
+    ) -> tuple[Detections, ...]:
+        """Find every instance of several concepts, one text each; the same answers as ``detect`` gives one by one.
+
+        Args:
+            embedding: Of the picture, from this predictor.
+            texts: Noun phrases of at most 32 tokens.
+            threshold: As in ``detect``.
+            mask_threshold: As in ``detect``.
+
+        Returns:
+            One answer a text, in order.
+
+        Raises:
+            InvalidPrompt: As in ``detect``.
+            ModelError: The model failed.
+        """
+        threshold = self._threshold(threshold)
+        cut = logit_of(mask_threshold)
+        prompts = [_concept_prompt(text, None, embedding.picture_hw) for text in texts]
+        with answering("looking for the concepts"):
+            return tuple(self.concepts.detect(embedding, prompts, threshold=threshold, cut=cut))
 
     def segment(
         self,
@@ -210,7 +218,7 @@ class Predictor:
             raise InvalidPrompt("A point or a box is needed.")
         cut = logit_of(mask_threshold)
         xy, labels = (None, None) if points is None else labelled_points(points, embedding.picture_hw)
-        xyxy = None if box is None else labelled_boxes(np.reshape(box, (1, -1)), embedding.picture_hw)[0]
+        xyxy = None if box is None else one_box(box, embedding.picture_hw)
         logits = None if mask_logits is None else previous_logits(mask_logits, self.low_res_size_px)
         if multimask is None:
             multimask = xy is not None and len(xy) == 1 and xyxy is None and logits is None
@@ -239,49 +247,29 @@ class Predictor:
         if self.has_click_decoder:
             self.segment(embedding, points=[(1, 1)])
             self.segment(embedding, box=(1, 1, self.input_size_px - 1, self.input_size_px - 1))
-        self._pictures.clear()
+        self.concepts.forget()
 
     def make_room(self) -> None:
         """Forget everything that can be computed again, and give the memory back to the device."""
-        self._pictures.clear()
-        self._texts.clear()
+        self.concepts.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _choose(
-        self,
-        embedding: Embedding,
-        features: PictureFeatures,
-        candidates: Candidates,
-        prompt: int,
-        threshold: float,
-        cut: float,
-    ) -> Detections:
-        """Masks of one prompt's candidates above the threshold; no mask head where there are none."""
-        presence = candidates.presence_logits[prompt].sigmoid()
-        scores = candidates.logits[prompt].sigmoid() * presence
-        chosen = torch.nonzero(scores > threshold)[:, 0]
-        chosen = chosen[scores[chosen].argsort(descending=True, stable=True)]
-        if not len(chosen):
-            return Detections(found=(), presence_score=float(presence))
-        logits = self._network.mask_logits(features, candidates, prompt, chosen).cpu().numpy()
-        boxes = candidates.boxes_xyxy[prompt, chosen].clamp(0, 1).cpu().numpy()
-        height, width = embedding.picture_hw
-        boxes = (boxes * np.array([width, height, width, height])).tolist()
-        found = [
-            Detection(to_mask(mask - cut, embedding.picture_hw), (box[0], box[1], box[2], box[3]), score)
-            for mask, box, score in zip(logits, boxes, scores[chosen].tolist(), strict=True)
-        ]
-        return Detections(found=tuple(each for each in found if each.mask.area_px), presence_score=float(presence))
-
-    def _picture_features(self, embedding: Embedding) -> PictureFeatures:
-        hidden = cast("torch.Tensor", embedding.tensors["hidden"])
-        return self._pictures.get(embedding.key, lambda: self._network.picture_features(hidden))
-
-    def _text_features(self, text: str) -> torch.Tensor:
-        """(1, n, C) of a text, without padding."""
-        ids = self._tokens.ids(text)
-        return self._texts.get(text, lambda: self._network.text_features(ids))
+    def _threshold(self, threshold: float | None) -> float:
+        threshold = self.default_threshold if threshold is None else threshold
+        if not 0 <= threshold <= 1:
+            raise InvalidPrompt("A threshold lies between 0 and 1.")
+        return threshold
 
     def _tensor(self, values: npt.NDArray[np.generic]) -> torch.Tensor:
         return torch.from_numpy(values).to(self._device)
+
+
+def _concept_prompt(text: str | None, exemplars: npt.ArrayLike | None, picture_hw: tuple[int, int]) -> ConceptPrompt:
+    phrase = (text or "").strip()
+    if exemplars is not None:
+        boxes, labels = labelled_boxes(exemplars, picture_hw)
+        return ConceptPrompt(phrase, boxes, labels)
+    if not phrase:
+        raise InvalidPrompt("A text or an exemplar is needed.")
+    return ConceptPrompt(phrase)

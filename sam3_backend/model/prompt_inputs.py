@@ -74,6 +74,25 @@ def labelled_boxes(boxes: npt.ArrayLike, picture_hw: tuple[int, int]) -> tuple[F
     return _fractions(rows, picture_hw, "box"), labels
 
 
+def one_box(box: npt.ArrayLike, picture_hw: tuple[int, int]) -> FloatArray:
+    """The box around one object.
+
+    Args:
+        box: (4,) xyxy in pixels of the picture.
+        picture_hw: (height, width) of the picture in pixels.
+
+    Returns:
+        (1, 4) float32 xyxy as fractions of the picture.
+
+    Raises:
+        InvalidPrompt: As ``labelled_boxes``; or more than one box.
+    """
+    boxes, _ = labelled_boxes(box, picture_hw)
+    if len(boxes) != 1:
+        raise InvalidPrompt("One box asks for one object: send the others one by one.")
+    return boxes
+
+
 def previous_logits(mask_logits: npt.ArrayLike, low_res_size_px: int) -> FloatArray:
     """Mask logits to refine.
 

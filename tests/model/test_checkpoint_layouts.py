@@ -126,7 +126,7 @@ def test_a_lite_text_directory_loads_and_answers_like_transformers(tmp_path: Pat
     mask = torch.tensor([[1] * len(ids) + [0] * (32 - len(ids))])
     with torch.inference_mode():
         expected = theirs.get_text_features(input_ids=padded, attention_mask=mask).pooler_output[:, : len(ids)]
-        ours = predictor._text_features("red circle")
+        ours = predictor.concepts.text_features("red circle")
     assert torch.allclose(ours, expected, atol=1e-5)
     predictor.warm_up()
 

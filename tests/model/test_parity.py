@@ -76,7 +76,7 @@ def reference(reference_checkpoint: Path) -> Reference:
     predictor = Predictor.load(str(reference_checkpoint), device="cpu", dtype="float32")
     embedding = predictor.encode(Image.open(REFERENCE / "picture.png"))
     with torch.inference_mode():
-        features = predictor._picture_features(embedding)
+        features = predictor.concepts.picture_features(embedding)
     with np.load(REFERENCE / "expected.npz") as expected:
         return Reference(predictor, embedding, features, dict(expected))
 
