@@ -25,9 +25,14 @@ def rasterize(rings: Sequence[FloatArray], picture_hw: tuple[int, int]) -> Mask:
     Args:
         rings: (n, 2) float XY px each, at pixel edges; parts outside the picture are cut off.
         picture_hw: (height, width) of the picture in pixels.
+
+    Raises:
+        ValueError: A coordinate is not a finite number.
     """
     height, width = picture_hw
-    points = np.concatenate(rings) if rings else np.zeros((1, 2))
+    points = np.concatenate([np.zeros((0, 2)), *rings]) if any(len(ring) for ring in rings) else np.zeros((1, 2))
+    if not np.isfinite(points).all():
+        raise ValueError("a coordinate is not a finite number")
     x1, y1 = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int).tolist()
     x2, y2 = np.clip(np.ceil(points.max(axis=0)), (x1, y1), (width, height)).astype(int).tolist()
     # Each row changes sides where an edge crosses the line through its pixels' centres.

@@ -20,6 +20,7 @@ from sam3_backend.answer import AnswerOptions
 from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed
 from sam3_backend.label_studio import regions
 from sam3_backend.label_studio.tasks import PredictRequest, TaskRequest, read_config, read_predict, read_project
+from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS, MinArea
 from sam3_backend.model.scheduler import Priority, Terms
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class LabelStudioBackend:
         return f"sam3-backend/{self._facts.name}:{self._facts.checkpoint_fingerprint}"
 
     def model_version(self, config: LabelConfig) -> str:
-        """Changes exactly when the predictions of a project would: checkpoint, prompts, thresholds, output control."""
+        """Changes exactly when the predictions of a project would: checkpoint, prompts, thresholds, outputs."""
         parts = [ANSWER_REVISION, self._facts.default_threshold, self._facts.mask_nms_iou, config.signature]
         return f"{self.base_version}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]}"
 
@@ -199,11 +200,16 @@ class LabelStudioBackend:
             return []
         location = self._access.locate(task.uri, project=request.project, task_id=task.task_id)
         answer = self._segmenter.answer(
-            location, task.prompt_sets, options=_options(request.config), terms=Terms(_priority(request))
+            location, task.prompt_sets, options=_options(request, task), terms=Terms(_priority(request))
         )
+        if answer.left_out:
+            logger.warning(
+                "Project %s: task %s has %d objects, the best %d are returned (model_max_regions)",
+                *(_number_of(request.project), task.task_id, len(answer.found) + answer.left_out, len(answer.found)),
+            )
         found = regions.answer_regions(answer, request.config)
         if request.is_interactive:
-            found += regions.message_regions(request.config, "" if found else _nothing_found(task.prompt_sets))
+            found += regions.message_regions(request.config, "" if found else _nothing_found(task.prompt_sets, answer))
         return found
 
     def _failed(self, fault: BackendError, version: str, request: PredictRequest) -> dict[str, Any]:
@@ -212,8 +218,19 @@ class LabelStudioBackend:
         return regions.prediction(told, regions.failed_version(version, fault.code, fault.message))
 
 
-def _options(config: LabelConfig) -> AnswerOptions:
-    return AnswerOptions(threshold=config.tuning.score_threshold, max_regions=config.tuning.max_regions)
+def _options(request: PredictRequest, task: TaskRequest) -> AnswerOptions:
+    tuning, defaults = request.tuning, AnswerOptions()
+    smallest = tuning.min_area or MinArea()
+    return AnswerOptions(
+        threshold=tuning.score_threshold,
+        mask_threshold=defaults.mask_threshold if tuning.mask_threshold is None else tuning.mask_threshold,
+        nms_iou=tuning.nms_iou,
+        max_regions=tuning.max_regions or DEFAULT_MAX_REGIONS,
+        min_area_px=smallest.px,
+        min_area_fraction=smallest.fraction,
+        multimask=tuning.multimask,
+        is_known=task.accepted.has if len(task.accepted) else None,
+    )
 
 
 def _priority(request: PredictRequest) -> Priority:
@@ -223,10 +240,14 @@ def _priority(request: PredictRequest) -> Priority:
     return Priority.TASK_OPEN if len(request.tasks) == 1 else Priority.BULK
 
 
-def _nothing_found(prompt_sets: Sequence[PromptSet]) -> str:
+def _nothing_found(prompt_sets: Sequence[PromptSet], answer: Answer) -> str:
     texts = ", ".join(f'"{each.text}"' for each in prompt_sets if each.text)
+    if answer.known:
+        return f"Nothing new found{f' for {texts}' if texts else ''}: you have accepted all there is already."
     if texts:
         return f"Nothing found for {texts}. Try other words, or click on the object."
+    if any(each.exemplars for each in prompt_sets):
+        return "Nothing like it found. Draw a box around another one, or say in words what to look for."
     return "No object found there. Add a point, or draw a box around the object."
 
 

@@ -1,6 +1,6 @@
 """What a project's labelling config asks of this backend.
 
-Reads the XML once per text: which picture, which controls prompts come from, which control masks are written to, what
+Reads the XML once per text: which picture, which controls prompts come from, which controls masks are written to, what
 the labels are called, and the attributes that tune the answer. It does not know tasks, regions or the model.
 """
 
@@ -8,45 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.ElementTree import fromstring
 
 from sam3_backend.errors import InvalidLabelConfig
+from sam3_backend.label_studio.controls import RECTANGLES, Output, Tag, output_tags, read_output, read_tags
 from sam3_backend.label_studio.labels import Label, find_label
-from sam3_backend.label_studio.tuning import Tuning, read_tuning
+from sam3_backend.label_studio.parameters import parameter_controls
+from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS, Tuning, read_tuning
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-MOST_CHARACTERS = 1_000_000
-
-OUTPUT_KINDS = ("brushlabels", "brush")
-"""Controls masks are written to, by tag in small letters, which is also the type of their regions."""
+    from collections.abc import Mapping, Sequence
 
 EXAMPLE_IMAGE = '<Image name="image" value="$image"/>'
 EXAMPLE_OUTPUT = '<BrushLabels name="brush" toName="image" smart="false"><Label value="car"/></BrushLabels>'
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A control that masks are written to.
-
-    Attributes:
-        name: Its name.
-        kind: Its tag in small letters, one of ``OUTPUT_KINDS``.
-        labels_name: Name of the control that holds the labels: itself, or a ``Labels`` tag beside a plain ``Brush``;
-            None where a plain control has no labels.
-        labels: Its labels, in the order of the config.
-    """
-
-    name: str
-    kind: str
-    labels_name: str | None
-    labels: tuple[Label, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +49,8 @@ class LabelConfig:
         message: Where the annotator is told things, or None.
         not_prompts: Names of controls whose regions are never prompts.
         tuning: Thresholds and limits.
+        modes: What rectangles ask, by their control's name: one of ``tuning.MODES``.
+        parameters: Controls whose answers are parameters: their names to ``tuning.PARAMETERS``.
     """
 
     image_name: str
@@ -81,6 +59,8 @@ class LabelConfig:
     message: MessageControl | None
     not_prompts: frozenset[str]
     tuning: Tuning
+    modes: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def parse(xml: str) -> LabelConfig:
@@ -110,114 +90,95 @@ class LabelConfig:
             return meant.stored_name
         return self.labels[0].stored_name if len(self.labels) == 1 else None
 
-    def output_for(self, label: str | None) -> Output:
-        """The control that a mask with this label is written to: the first that has the label, else the first."""
-        for output in self.outputs:
-            if any(each.stored_name == label for each in output.labels):
-                return output
-        return self.outputs[0]
+    def outputs_for(self, label: str | None) -> tuple[Output, ...]:
+        """The controls that a mask with this label is written to: all that have the label, else the first."""
+        return tuple(output for output in self.outputs if output.has(label)) or self.outputs[:1]
 
     @property
     def signature(self) -> str:
-        """Everything here that changes a prediction, as text; colours, order and white space do not."""
+        """Everything here that changes a prediction, as text; colours, order and white space do not.
+
+        What matters to an annotator's own prompts alone is left out: predictions by labels need no new run for it.
+        """
         outputs = sorted(
-            [output.name, output.kind, output.labels_name or "", *sorted(label.signature for label in output.labels)]
+            [
+                *(output.name, output.kind, output.labels_name or ""),
+                *(str(output.smooth_px), str(output.tolerance_px)),
+                *sorted(label.signature for label in output.labels),
+            ]
             for output in self.outputs
         )
-        return json.dumps([self.image_name, self.data_key, outputs, self.tuning._asdict()])
+        tuning = self.tuning._replace(max_regions=self.tuning.max_regions or DEFAULT_MAX_REGIONS, multimask=None)
+        return json.dumps([self.image_name, self.data_key, outputs, tuning._asdict()])
 
 
 @lru_cache(maxsize=256)
 def _parse(xml: str) -> LabelConfig:
-    tags = _tags(xml)
+    tags = read_tags(xml)
     images = [tag for tag in tags if tag.kind == "image"]
     if not images:
         raise InvalidLabelConfig(f"The labelling config has no Image tag. Add {EXAMPLE_IMAGE}.")
     controls = [tag for tag in tags if "toname" in tag.attributes]
-    outputs = [tag for tag in tags if tag.kind in OUTPUT_KINDS]
-    if not outputs:
-        raise InvalidLabelConfig(f"The labelling config has no control to write masks to. Add {EXAMPLE_OUTPUT}.")
-    image = _image_of(outputs[0], images)
+    image = _image_of(tags, images)
     tied = [tag for tag in controls if image.name in tag.to_names]
-    messages = [tag for tag in controls if tag.kind == "textarea" and tag.is_set("model_message")]
+    for tag in tied:
+        tag.check()
+    messages = [tag for tag in controls if tag.kind == "textarea" and tag["model_message"]]
     return LabelConfig(
         image_name=image.name,
         data_key=_data_key(image),
-        outputs=tuple(_output(tag, tied) for tag in outputs if image.name in tag.to_names),
+        outputs=_outputs(tied),
         message=MessageControl(messages[0].name, messages[0].to_names[0]) if messages else None,
         not_prompts=frozenset(tag.name for tag in controls if tag not in tied or _is_text_for_people(tag)),
         tuning=read_tuning((str(tag), tag.attributes) for tag in [image, *tied]),
+        modes={tag.name: tag["model_mode"] for tag in tied if tag.kind in RECTANGLES and tag["model_mode"]},
+        parameters=parameter_controls(tied),
     )
 
 
-class _Tag:
-    """An element with small letters for its tag and its attributes' names, as the labelling page reads them."""
-
-    def __init__(self, element: Element) -> None:
-        self.element = element
-        self.kind = element.tag.lower()
-        self.attributes = {name.lower(): value.strip() for name, value in element.attrib.items()}
-        self.name = self.attributes.get("name", "")
-        self.to_names = [name.strip() for name in self.attributes.get("toname", "").split(",")]
-
-    def __str__(self) -> str:
-        return f'{self.element.tag} "{self.name}"'
-
-    def is_set(self, attribute: str) -> bool:
-        """Whether a boolean attribute says true."""
-        return self.attributes.get(attribute, "").lower() == "true"
+def _image_of(tags: Sequence[Tag], images: Sequence[Tag]) -> Tag:
+    """The picture that masks are written on."""
+    written = output_tags(tags)
+    if not written:
+        raise InvalidLabelConfig(f"The labelling config has no control to write masks to. Add {EXAMPLE_OUTPUT}.")
+    for output in written:
+        if not output.name:
+            raise InvalidLabelConfig(f'{output.element.tag} needs a name, for example name="brush".')
+        for image in images:
+            if image.name and image.name in output.to_names:
+                return image
+    raise InvalidLabelConfig(
+        f'{written[0]}: toName must name the Image tag; write toName="{images[0].name or "image"}".'
+    )
 
 
-def _tags(xml: str) -> list[_Tag]:
-    if len(xml) > MOST_CHARACTERS:
-        raise InvalidLabelConfig(f"The labelling config is longer than {MOST_CHARACTERS} characters.")
-    try:
-        root = fromstring(xml, forbid_dtd=True)
-    except ParseError as fault:
-        raise InvalidLabelConfig(f"The labelling config is not valid XML: {fault}.") from fault
-    except ValueError as fault:
-        raise InvalidLabelConfig("The labelling config must be plain XML without DTD and entities.") from fault
-    return [_Tag(element) for element in root.iter()]
-
-
-def _image_of(output: _Tag, images: Sequence[_Tag]) -> _Tag:
-    if not output.name:
-        raise InvalidLabelConfig(f'{output.element.tag} needs a name, for example name="brush".')
-    for image in images:
-        if image.name and image.name in output.to_names:
-            return image
-    raise InvalidLabelConfig(f'{output}: toName must name the Image tag; write toName="{images[0].name or "image"}".')
-
-
-def _data_key(image: _Tag) -> str:
+def _data_key(image: Tag) -> str:
     value = image.attributes.get("value", "")
     if not re.fullmatch(r"\$\S+", value):
         raise InvalidLabelConfig(f'{image}: value must name a field of the task; write for example value="$image".')
     return value[1:]
 
 
-def _output(tag: _Tag, tied: Sequence[_Tag]) -> Output:
-    if tag.kind.endswith("labels"):
-        return Output(tag.name, tag.kind, tag.name, _labels(tag))
-    holders = [each for each in tied if each.kind == "labels"]
-    if not holders:
-        return Output(tag.name, tag.kind, None, ())
-    return Output(tag.name, tag.kind, holders[0].name, _labels(holders[0]))
+def _outputs(tied: Sequence[Tag]) -> tuple[Output, ...]:
+    """The controls that masks of a picture are written to.
+
+    Several controls that are all smart were not made to be written to together: of those, each label takes the first.
+    """
+    tags = output_tags(tied)
+    outputs = [read_output(tag, tied) for tag in tags]
+    if not tags[0].is_smart or any(tag["model_output"] for tag in tags):
+        return tuple(outputs)
+    taken: set[str] = set()
+    first: list[Output] = []
+    for output in outputs:
+        names = {label.stored_name for label in output.labels}
+        if not first or names - taken:
+            first.append(output)
+        taken |= names
+    return tuple(first)
 
 
-def _labels(tag: _Tag) -> tuple[Label, ...]:
-    labels = []
-    for child in tag.element.iter():
-        entry = _Tag(child)
-        value = entry.attributes.get("value")
-        if entry.kind == "label" and value:
-            texts = entry.attributes.get("predicted_values", "").split(",")
-            predicted = tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
-            labels.append(Label(value, entry.attributes.get("alias") or None, predicted))
-    return tuple(labels)
-
-
-def _is_text_for_people(tag: _Tag) -> bool:
+def _is_text_for_people(tag: Tag) -> bool:
     """Whether a control is a TextArea that is not for prompts: our messages, notes on a region, switched off."""
     is_off = tag.attributes.get("smart", "").lower() == "false"
-    return tag.kind == "textarea" and (tag.is_set("model_message") or tag.is_set("perregion") or is_off)
+    return tag.kind == "textarea" and (bool(tag["model_message"]) or tag.is_set("perregion") or is_off)

@@ -1,6 +1,6 @@
 """Answers, written as Label Studio's predictions and regions: JSON out.
 
-Does not know how an answer came about, nor HTTP. How each kind of output control is written stands in one table.
+Does not know how an answer came about, nor HTTP, nor how a mask is kept by each kind of control.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from sam3_backend.label_studio.rle import encode_mask
+from sam3_backend.label_studio.shapes import shape_values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from sam3_backend.answer import Answer
-    from sam3_backend.label_studio.label_config import LabelConfig, Output
-    from sam3_backend.masks import ScoredMask
+    from sam3_backend.label_studio.controls import Output
+    from sam3_backend.label_studio.label_config import LabelConfig
 
 Region = dict[str, Any]
 
@@ -24,23 +24,23 @@ LONGEST_REASON = 300
 
 
 def answer_regions(answer: Answer, config: LabelConfig) -> list[Region]:
-    """The regions of an answer, in its order; a labelled mask of a plain ``Brush`` takes two.
+    """The regions of an answer, in its order: one or more for each control that an object is written to.
 
     Each has the size of the upright picture itself: the page breaks where a mask does not fit its picture.
     """
-    regions: list[Region] = []
-    for found in answer.found:
-        output = config.output_for(found.label)
-        frame = {
-            "id": uuid.uuid4().hex[:10],
-            "to_name": config.image_name,
-            "original_width": answer.width_px,
-            "original_height": answer.height_px,
-            "image_rotation": 0,
-            "score": round(found.score, 6),
-        }
-        regions += [frame | part for part in _WRITERS[output.kind](found, output)]
-    return regions
+    frame = {
+        "to_name": config.image_name,
+        "original_width": answer.width_px,
+        "original_height": answer.height_px,
+        "image_rotation": 0,
+    }
+    return [
+        frame | {"score": round(found.score, 6)} | part
+        for found in answer.found
+        for output in config.outputs_for(found.label)
+        for value in shape_values(found.mask, output)
+        for part in _parts(value, found.label, output)
+    ]
 
 
 def message_regions(config: LabelConfig, text: str = "") -> list[Region]:
@@ -79,22 +79,13 @@ def failed_version(model_version: str, code: str, message: str) -> str:
     return f"{model_version}:{code}: {reason}"
 
 
-def _brush_labels(found: ScoredMask, output: Output) -> list[Region]:
-    value = {"format": "rle", "rle": encode_mask(found.mask), "brushlabels": [found.label] if found.label else []}
-    return [{"from_name": output.name, "type": "brushlabels", "value": value}]
-
-
-def _brush(found: ScoredMask, output: Output) -> list[Region]:
-    value = {"format": "rle", "rle": encode_mask(found.mask)}
-    regions: list[Region] = [{"from_name": output.name, "type": "brush", "value": value}]
-    if found.label and output.labels_name:
-        # The label of a plain tool is a region of its own, with the same id and the same value.
-        labelled = {"from_name": output.labels_name, "type": "labels", "value": value | {"labels": [found.label]}}
-        regions.append(labelled)
-    return regions
-
-
-_WRITERS: dict[str, Callable[[ScoredMask, Output], list[Region]]] = {
-    "brushlabels": _brush_labels,
-    "brush": _brush,
-}
+def _parts(value: dict[str, Any], label: str | None, output: Output) -> list[Region]:
+    """A shape and its label: one region, or two with one id where a plain control keeps its labels beside it."""
+    region_id = uuid.uuid4().hex[:10]
+    shape = {"id": region_id, "from_name": output.name, "type": output.kind, "value": value}
+    if output.labels_name == output.name:
+        return [shape | {"value": value | {output.kind: [label] if label else []}}]
+    if label is None or output.labels_name is None:
+        return [shape]
+    labelled = {"from_name": output.labels_name, "type": "labels", "value": value | {"labels": [label]}}
+    return [shape, shape | labelled]

@@ -1,25 +1,25 @@
 """Label Studio's prediction requests, read into typed ones: JSON in.
 
-One ``TaskRequest`` per task, in order, or the fault that keeps this task from being answered. Percentages become
-fractions, regions become prompts; the picture's size, as the page claims it, is never read. Touches no network and
+One ``TaskRequest`` per task, in order, or the fault that keeps this task from being answered. Touches no network and
 does not know what is found.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sam3_backend.errors import InvalidPrompt, InvalidRequest
+from sam3_backend.label_studio.accepted import Accepted, accepted_by_asker
 from sam3_backend.label_studio.label_config import LabelConfig
-from sam3_backend.prompts import Box, Point, PromptSet
+from sam3_backend.label_studio.parameters import Moment, read_moment
+from sam3_backend.label_studio.prompt_regions import region_prompts
+from sam3_backend.label_studio.text_prompts import data_prompts, unique
+from sam3_backend.label_studio.tuning import Tuning
+from sam3_backend.prompts import PromptSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-ROUNDING_PCT = 1e-6
-"""How far outside the picture the page's own rounding may put a prompt at its edge, in %."""
-ABSURD = 1e9
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,13 @@ class TaskRequest:
         task_id: Label Studio's number of the task, if it has one.
         uri: The picture's address as the task carries it; empty where nothing is asked.
         prompt_sets: The questions; none means an empty answer at once.
+        accepted: What the annotator who asks has accepted already; empty where nobody asks.
     """
 
     task_id: int | None
     uri: str
     prompt_sets: tuple[PromptSet, ...]
+    accepted: Accepted = field(default_factory=Accepted, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ class PredictRequest:
         config: The project's labelling config.
         is_interactive: Whether an annotator placed a prompt and waits; else tasks are predicted by their labels.
         tasks: One entry per task, in order; a fault where the task cannot be answered.
+        tuning: The config's, with what the annotator answered for the moment in its place.
     """
 
     project: str | None
     config: LabelConfig
     is_interactive: bool
     tasks: tuple[TaskRequest | InvalidRequest, ...]
+    tuning: Tuning = Tuning()  # noqa: RUF009  # immutable
 
 
 def read_predict(payload: Mapping[str, Any]) -> PredictRequest:
@@ -66,16 +70,25 @@ def read_predict(payload: Mapping[str, Any]) -> PredictRequest:
         raise InvalidRequest('The request needs "tasks", a list.')
     config = read_config(payload.get("label_config"))
     regions = _context_regions(payload.get("params"))
-    prompt_sets: tuple[PromptSet, ...] | InvalidRequest
-    try:
-        prompt_sets = label_prompts(config) if regions is None else region_prompts(regions, config)
-    except InvalidPrompt as fault:
-        prompt_sets = fault
+    moment = Moment(config.tuning)
+    tasks_read: list[TaskRequest | InvalidRequest]
+    if regions is None:
+        tasks_read = [_read(_labelled_task, task, config) for task in tasks]
+    else:
+        try:
+            moment = read_moment(regions, config.parameters, config.tuning)
+            prompts = region_prompts(regions, config, moment.mode)
+        except InvalidPrompt as fault:
+            tasks_read = [fault] * len(tasks)
+        else:
+            ids = {str(region["id"]) for region in regions if "id" in region}
+            tasks_read = [_read(_prompted_task, task, config, prompts, ids) for task in tasks]
     return PredictRequest(
         project=read_project(payload),
         config=config,
         is_interactive=regions is not None,
-        tasks=tuple(_read_task(task, config, prompt_sets) for task in tasks),
+        tasks=tuple(tasks_read),
+        tuning=moment.tuning,
     )
 
 
@@ -97,39 +110,31 @@ def read_project(payload: Mapping[str, Any]) -> str | None:
     return str(project) if isinstance(project, (str, int)) and str(project) else None
 
 
-def label_prompts(config: LabelConfig) -> tuple[PromptSet, ...]:
-    """One question for each text that the labels of a config stand for."""
-    return tuple(PromptSet(text=text, label=label.stored_name) for label in config.labels for text in label.texts)
+def label_prompts(config: LabelConfig, data: object) -> tuple[PromptSet, ...]:
+    """What to look for in a task that nobody prompts.
 
+    One question for each text that the labels of a config stand for; or the prompts in the task's own field, where the
+    config names one, for all labels (``model_prompt_field``) or for one (``predicted_values="$field"``).
 
-def region_prompts(regions: Sequence[Mapping[str, Any]], config: LabelConfig) -> tuple[PromptSet, ...]:
-    """The questions that the page's prompt regions ask together.
-
-    Points with the same label are about one object; every rectangle and every text is a question of its own. Regions
-    that are no prompts are passed over: answered choices and numbers, and what the page leaves of accepted prompts.
+    Args:
+        config: The project's labelling config.
+        data: The task's data.
 
     Raises:
-        InvalidPrompt: A prompt is out of range or not a number.
+        InvalidPrompt: A field names a label that the config does not have.
+        InvalidRequest: The task lacks the field, or the field holds no texts.
     """
-    names_by_id = {str(each.get("id")): name for each in regions if (name := _label_name(each.get("value")))}
-    points: dict[str | None, list[Point]] = {}
-    questions: dict[object, PromptSet] = {}
-    for region in regions:
-        kind, value = str(region.get("type")), region.get("value")
-        if not isinstance(value, dict) or str(region.get("from_name")) in config.not_prompts:
-            continue
-        # Plain tools keep the label in a region of its own, with the same id.
-        label = config.label_for(_label_name(value) or names_by_id.get(str(region.get("id"))))
-        if kind in {"keypointlabels", "keypoint"} and {"x", "y"} <= value.keys():
-            points.setdefault(label, []).append(_point(region, value))
-            questions[label, "points"] = PromptSet(points=tuple(points[label]), label=label)
-        elif kind in {"rectanglelabels", "rectangle"} and {"x", "y", "width", "height"} <= value.keys():
-            box = _box(value)
-            questions[label, box] = PromptSet(box=box, label=label)
-        elif kind == "textarea":
-            for text in _texts(value):
-                questions.setdefault(text.casefold(), PromptSet(text=text, label=config.label_for(text)))
-    return tuple(questions.values())
+    if config.tuning.prompt_field is not None:
+        name = config.tuning.prompt_field
+        return unique(data_prompts(_needed_field(data, name), name, config))
+    prompts: list[PromptSet] = []
+    for label in config.labels:
+        for text in label.texts:
+            texts: Iterable[str | None] = [text]
+            if text.startswith("$"):
+                texts = (each.text for each in data_prompts(_needed_field(data, text[1:]), text[1:], config))
+            prompts += [PromptSet(text=each, label=label.stored_name) for each in texts]
+    return unique(prompts)
 
 
 def _context_regions(params: object) -> list[Mapping[str, Any]] | None:
@@ -145,21 +150,47 @@ def _context_regions(params: object) -> list[Mapping[str, Any]] | None:
     return [region for region in regions if isinstance(region, dict)]
 
 
-def _read_task(
-    task: object, config: LabelConfig, prompt_sets: tuple[PromptSet, ...] | InvalidRequest
+def _read(
+    read: Callable[..., TaskRequest], task: object, config: LabelConfig, *more: object
 ) -> TaskRequest | InvalidRequest:
-    if isinstance(prompt_sets, InvalidRequest):
-        return prompt_sets
+    """A task, read; or the fault that keeps it from being answered, which is nobody else's."""
     if not isinstance(task, dict):
         return InvalidRequest("A task must be an object.")
+    try:
+        return read(task, config, *more)
+    except InvalidRequest as fault:
+        return fault
+
+
+def _labelled_task(task: Mapping[str, Any], config: LabelConfig) -> TaskRequest:
+    prompts = label_prompts(config, task.get("data"))
+    return TaskRequest(_task_id(task), _uri(task, config) if prompts else "", prompts)
+
+
+def _prompted_task(
+    task: Mapping[str, Any], config: LabelConfig, prompts: tuple[PromptSet, ...], prompt_ids: set[str]
+) -> TaskRequest:
+    uri = _uri(task, config) if prompts else ""
+    return TaskRequest(_task_id(task), uri, prompts, accepted_by_asker(task, prompt_ids))
+
+
+def _task_id(task: Mapping[str, Any]) -> int | None:
     number = task.get("id")
-    task_id = number if isinstance(number, int) and not isinstance(number, bool) else None
-    if not prompt_sets:
-        return TaskRequest(task_id, "", ())
+    return number if isinstance(number, int) and not isinstance(number, bool) else None
+
+
+def _uri(task: Mapping[str, Any], config: LabelConfig) -> str:
     uri = _field(task.get("data"), config.data_key)
     if not isinstance(uri, str) or not uri.strip():
-        return InvalidRequest(f'The task has no picture in its field "{config.data_key}".')
-    return TaskRequest(task_id, uri, prompt_sets)
+        raise InvalidRequest(f'The task has no picture in its field "{config.data_key}".')
+    return uri
+
+
+def _needed_field(data: object, key: str) -> object:
+    value = _field(data, key)
+    if value is None:
+        raise InvalidRequest(f'The task has no prompts in its field "{key}".')
+    return value
 
 
 def _field(data: object, key: str) -> object:
@@ -170,54 +201,3 @@ def _field(data: object, key: str) -> object:
         return data[key]
     head, dot, rest = key.partition(".")
     return _field(data.get(head), rest) if dot else None
-
-
-def _label_name(value: object) -> str | None:
-    """The first label in a region's value."""
-    for field in ("keypointlabels", "rectanglelabels", "labels"):
-        names = value.get(field) if isinstance(value, dict) else None
-        if isinstance(names, list) and names and isinstance(names[0], str):
-            return names[0]
-    return None
-
-
-def _point(region: Mapping[str, Any], value: Mapping[str, Any]) -> Point:
-    # Only what is marked as "not this" is negative: older pages and other clients send no mark at all.
-    is_positive = region.get("is_positive", value.get("is_positive")) is not False
-    return Point(_fraction(value, "x"), _fraction(value, "y"), is_positive)
-
-
-def _box(value: Mapping[str, Any]) -> Box:
-    x, y, width, height = (_number(value, name) for name in ("x", "y", "width", "height"))
-    rotation_deg = _number(value, "rotation") % 360 if value.get("rotation") is not None else 0.0
-    if rotation_deg:
-        return Box(x / 100, y / 100, (x + width) / 100, (y + height) / 100, rotation_deg)
-    edges = {"x": x, "y": y, "x + width": x + width, "y + height": y + height}
-    return Box(*(_fraction(edges, name) for name in edges))
-
-
-def _texts(value: Mapping[str, Any]) -> Iterator[str]:
-    """The texts typed, in one line each; what is blank is left out."""
-    typed = value.get("text")
-    for text in typed if isinstance(typed, list) else [typed]:
-        if text is None:
-            continue
-        if not isinstance(text, str):
-            raise InvalidPrompt("A text prompt must be a text.")
-        if line := " ".join(text.split()):
-            yield line
-
-
-def _number(value: Mapping[str, Any], name: str) -> float:
-    number = value[name]
-    # Compared first, because whole numbers in JSON may be too large for a float.
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not abs(number) < ABSURD:
-        raise InvalidPrompt(f"A prompt's {name} is not a number. Remove the prompt and place it again.")
-    return float(number)
-
-
-def _fraction(value: Mapping[str, Any], name: str) -> float:
-    percent = _number(value, name)
-    if not -ROUNDING_PCT <= percent <= 100 + ROUNDING_PCT:
-        raise InvalidPrompt(f"A prompt lies outside the picture: its {name} is {percent:g} %. Place it again.")
-    return min(max(percent / 100, 0.0), 1.0)

@@ -1,56 +1,175 @@
 """Attributes in the labelling config that tune the answer, and what each of them may be.
 
-One table, ``TUNING_ATTRIBUTES``, says it all. Does not know where the attributes are written, nor what they do.
+One table, ``ATTRIBUTES``, says it all; ``docs/labelling-configs.md`` shows it to people. Does not know where in a
+config the attributes are written, nor how an answer comes about.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sam3_backend.errors import InvalidLabelConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+DEFAULT_MAX_REGIONS = 100
+"""Regions per task where the config says nothing: labelling pages become slow with hundreds of masks."""
+
+MODES = ("segment", "exemplar", "negative_exemplar")
+"""What a rectangle asks: cut out what is in it; find all that looks like what is in it; find nothing like it."""
+
+MOST_PX = 100.0
+
+
+class MinArea(NamedTuple):
+    """The smallest object returned.
+
+    Attributes:
+        px: In pixels.
+        fraction: As a share of the picture, [0, 1]. An object must have both.
+    """
+
+    px: int = 1
+    fraction: float = 0.0
+
 
 class Tuning(NamedTuple):
-    """How the config tunes the answer; None where it does not say.
+    """How a config tunes all its answers; None where it does not say.
 
     Attributes:
         score_threshold: Least detection score, [0, 1].
-        max_regions: Most regions per task.
+        mask_threshold: Least probability of a mask's pixels, (0, 1).
+        nms_iou: Overlap above which the worse of two objects of one label is dropped, [0, 1].
+        max_regions: Most objects per task.
+        min_area: The smallest object.
+        multimask: Whether a click's best of three masks is taken.
+        prompt_field: Field of the task that holds the prompts, instead of the labels.
     """
 
     score_threshold: float | None = None
+    mask_threshold: float | None = None
+    nms_iou: float | None = None
     max_regions: int | None = None
+    min_area: MinArea | None = None
+    multimask: bool | None = None
+    prompt_field: str | None = None
 
 
-class _Attribute(NamedTuple):
-    """A tuning attribute: where its value goes, what it may be, and how it is read (``ValueError`` if it is not)."""
+class Attribute(NamedTuple):
+    """One attribute.
 
-    field: str
+    Attributes:
+        place: The controls it is written on: ``any`` (then it holds for the whole config), ``output``, ``rectangle``,
+            ``parameter`` (Choices, Number) or ``textarea``.
+        allowed: What it may be, for people.
+        read: Reads its text; raises ``ValueError`` where it is not allowed.
+    """
+
+    place: str
     allowed: str
-    read: Callable[[str], float]
+    read: Callable[[str], Any]
+
+
+def _number(text: str, least: float, most: float) -> float:
+    value = float(text)
+    if not least <= value <= most:
+        raise ValueError(text)
+    return value
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(text)
-    return value
+    return _number(text, 0.0, 1.0)
+
+
+def _inner_fraction(text: str) -> float:
+    return _number(text, math.nextafter(0, 1), math.nextafter(1, 0))
+
+
+def _pixels(text: str) -> float:
+    return _number(text.removesuffix("px"), 0.0, MOST_PX)
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    value = float(text)  # answered numbers may be written 3.0
+    if value < 1 or value != int(value):
         raise ValueError(text)
-    return value
+    return int(value)
 
 
-TUNING_ATTRIBUTES = {
-    "model_score_threshold": _Attribute("score_threshold", "a number from 0 to 1", _fraction),
-    "model_max_regions": _Attribute("max_regions", "a whole number, 1 or more", _count),
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+def _area(text: str) -> MinArea:
+    if text.endswith("%"):
+        return MinArea(fraction=_number(text[:-1], 0.0, 100.0) / 100)
+    return MinArea(px=max(1, math.ceil(_number(text.removesuffix("px"), 0.0, 1e12))))
+
+
+def _field(text: str) -> str:
+    field = text.removeprefix("$")
+    if not field or any(character.isspace() for character in field):
+        raise ValueError(text)
+    return field
+
+
+def _mode(text: str) -> str:
+    return MODES[MODES.index(text.lower())]
+
+
+def _parameter(text: str) -> str:
+    return PARAMETERS[PARAMETERS.index(text.lower())]
+
+
+PARAMETERS = ("mode", "score_threshold", "mask_threshold", "nms_iou", "max_regions", "min_area")
+"""What an annotator may set for the moment, by answering a Choices (mode) or a Number (the others)."""
+
+_A_FRACTION = "a number from 0 to 1"
+_AN_AREA = 'pixels, for example "50", or a share of the picture, for example "0.1%"'
+_A_LENGTH = "a number of pixels from 0 to 100"
+_A_TRUTH = '"true" or "false"'
+
+ATTRIBUTES: dict[str, Attribute] = {
+    "model_score_threshold": Attribute("any", _A_FRACTION, _fraction),
+    "model_mask_threshold": Attribute("any", "a number between 0 and 1, neither of them", _inner_fraction),
+    "model_nms_iou": Attribute("any", _A_FRACTION, _fraction),
+    "model_max_regions": Attribute("any", "a whole number, 1 or more", _count),
+    "model_min_area": Attribute("any", _AN_AREA, _area),
+    "model_multimask": Attribute("any", _A_TRUTH, _truth),
+    "model_prompt_field": Attribute("any", 'the name of a field of the task, for example "caption"', _field),
+    "model_output": Attribute("output", _A_TRUTH, _truth),
+    "model_skip": Attribute("output", _A_TRUTH, _truth),
+    "model_smooth": Attribute("output", _A_LENGTH, _pixels),
+    "model_tolerance": Attribute("output", _A_LENGTH, _pixels),
+    "model_mode": Attribute("rectangle", '"segment", "exemplar" or "negative_exemplar"', _mode),
+    "model_parameter": Attribute("parameter", "one of " + ", ".join(f'"{each}"' for each in PARAMETERS), _parameter),
+    "model_message": Attribute("textarea", _A_TRUTH, _truth),
 }
+
+_TUNING = {f"model_{field}": field for field in Tuning._fields}
+
+
+def read_attribute(tag: str, attributes: Mapping[str, str], name: str) -> Any:
+    """The value of one attribute of a tag, or None where it is not written.
+
+    Args:
+        tag: What to call the tag before people.
+        attributes: Its attributes, names in small letters.
+        name: The attribute, a key of ``ATTRIBUTES``.
+
+    Raises:
+        InvalidLabelConfig: The value is not allowed.
+    """
+    text = attributes.get(name)
+    if text is None:
+        return None
+    attribute = ATTRIBUTES[name]
+    try:
+        return attribute.read(text)
+    except (KeyError, OverflowError, ValueError) as fault:
+        raise InvalidLabelConfig(f'{tag}: {name} must be {attribute.allowed}, not "{text}".') from fault
 
 
 def read_tuning(tags: Iterable[tuple[str, Mapping[str, str]]]) -> Tuning:
@@ -62,18 +181,16 @@ def read_tuning(tags: Iterable[tuple[str, Mapping[str, str]]]) -> Tuning:
     Raises:
         InvalidLabelConfig: A value is not allowed, or two tags contradict each other.
     """
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
+    texts: dict[str, str] = {}
     for tag, attributes in tags:
-        for name, attribute in TUNING_ATTRIBUTES.items():
-            if name not in attributes:
+        for name, field in _TUNING.items():
+            value = read_attribute(tag, attributes, name)
+            if value is None:
                 continue
-            text = attributes[name]
-            try:
-                value = attribute.read(text)
-            except ValueError as fault:
-                raise InvalidLabelConfig(f'{tag}: {name} must be {attribute.allowed}, not "{text}".') from fault
-            if values.setdefault(attribute.field, value) != value:
+            if values.setdefault(field, value) != value:
                 raise InvalidLabelConfig(
-                    f'{tag}: {name} is "{text}" here and {values[attribute.field]} on another tag. Write it once.'
+                    f'{tag}: {name} is "{attributes[name]}" here and "{texts[name]}" on another tag. Write it once.'
                 )
-    return Tuning(**values)  # type: ignore[arg-type]  # each attribute reads what its field holds
+            texts.setdefault(name, attributes[name])
+    return Tuning(**values)

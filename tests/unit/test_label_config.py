@@ -62,13 +62,13 @@ def test_a_plain_brush_may_be_without_labels():
     assert (output.labels_name, output.labels) == (None, ())
 
 
-def test_a_mask_is_written_to_the_first_control_that_has_its_label():
+def test_a_mask_is_written_to_the_control_that_has_its_label():
     other = '<BrushLabels name="other" toName="image"><Label value="tree"/></BrushLabels>'
     read = parse(IMAGE, BRUSH, other)
-    assert read.output_for("tree").name == "other"
-    assert read.output_for("vehicle").name == "brush"
-    assert read.output_for("unheard of").name == "brush"
-    assert read.output_for(None).name == "brush"
+    written = {
+        label: [output.name for output in read.outputs_for(label)] for label in ("tree", "vehicle", "unheard of", None)
+    }
+    assert written == {"tree": ["other"], "vehicle": ["brush"], "unheard of": ["brush"], None: ["brush"]}
 
 
 def test_only_the_picture_that_masks_are_written_on_counts():
@@ -165,7 +165,7 @@ def test_tuning_is_read_from_any_control_of_the_picture():
 
 def test_two_controls_that_contradict_each_other_are_refused():
     point = '<KeyPointLabels name="p" toName="image" model_max_regions="7"/>'
-    with pytest.raises(InvalidLabelConfig, match=r"model_max_regions is \"7\" here and 8 on another tag"):
+    with pytest.raises(InvalidLabelConfig, match=r"model_max_regions is \"7\" here and \"8\" on another tag"):
         parse(IMAGE, BRUSH.replace("smart=", 'model_max_regions="8" smart='), point)
 
 
