@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.redis import RedisTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.images import PictureLoader
+from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.backend import LabelStudioBackend
 from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.model.predictor import Predictor
@@ -74,7 +74,8 @@ def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _
     )
     scheduler = Scheduler()
     store = _store(settings, predictor)
-    segmenter = Segmenter(predictor, scheduler, store, PictureLoader.from_settings(settings), observe)
+    pictures = KnownPictures(PictureLoader.from_settings(settings))
+    segmenter = Segmenter(predictor, scheduler, store, pictures, observe)
     return Parts(predictor, scheduler, store, segmenter)
 
 

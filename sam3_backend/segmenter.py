@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sam3_backend.embeddings.embedding import Embedding
     from sam3_backend.embeddings.store import EmbeddingStore
-    from sam3_backend.images import Picture, PictureFile, PictureLocation
+    from sam3_backend.images import Picture, PictureFile, PictureLocation, Sighting
     from sam3_backend.model.answers import Detections, Segmentation
     from sam3_backend.model.predictor import Predictor
     from sam3_backend.model.scheduler import Scheduler
@@ -39,10 +39,13 @@ INTERACTIVE = Terms()
 
 
 class PictureSource(Protocol):
-    """What fetches pictures: ``images.PictureLoader``."""
+    """What knows pictures by their locations: ``images.KnownPictures``."""
+
+    def look(self, location: PictureLocation) -> Sighting:
+        """Say what stands behind a location, fetching it only where that cannot be said otherwise."""
 
     def fetch(self, location: PictureLocation) -> PictureFile:
-        """Fetch one picture without making its pixels."""
+        """Fetch a picture without making its pixels."""
 
 
 class Segmenter:
@@ -93,9 +96,7 @@ class Segmenter:
             ModelError: The model failed or has no room.
         """
         timings = Timings(self._observe)
-        with timings.stage("download"):
-            file = self._pictures.fetch(location)
-        embedding = self._embedding(file.content_hash, file.decode, terms, timings)
+        embedding = self._embedding_of(location, terms, timings)
         return self._answer(embedding, prompt_sets, options or AnswerOptions(), terms, timings)
 
     def answer_picture(
@@ -128,6 +129,20 @@ class Segmenter:
         chosen = choose(found, embedding.picture_hw, options)
         logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen.found), timings.ms)
         return Answer(width_px, height_px, chosen.found, timings.ms, chosen.left_out, chosen.known)
+
+    def _embedding_of(self, location: PictureLocation, terms: Terms, timings: Timings) -> Embedding:
+        """The embedding of the picture at a location, which is fetched only where that cannot be avoided."""
+        with timings.stage("download"):
+            seen = self._pictures.look(location)
+        file = seen.file
+        if file is None:
+            with timings.stage("embedding"):
+                known = self._store.find(self._predictor.key(seen.content_hash))
+            if known is not None:
+                return known
+            with timings.stage("download"):
+                file = self._pictures.fetch(location)
+        return self._embedding(file.content_hash, file.decode, terms, timings)
 
     def _embedding(self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: Timings) -> Embedding:
         """The picture's embedding; its pixels are made only where no tier has it.

@@ -74,6 +74,20 @@ class EmbeddingStore:
         self._in_flight: dict[EmbeddingKey, Future[Embedding]] = {}
         self._hits = self._joined = self._fetched = self._made = 0
 
+    def find(self, key: EmbeddingKey) -> Embedding | None:
+        """The embedding of ``key`` if a tier has it."""
+        found = self._memory.get(key)
+        if found is not None:
+            with self._lock:
+                self._hits += 1
+            return found
+        fetched = self._shared.fetch(key) if self._shared else None
+        if fetched is not None:
+            self._memory.put(fetched)
+            with self._lock:
+                self._fetched += 1
+        return fetched
+
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
         """The embedding of ``key``.
 
@@ -137,7 +151,7 @@ class _Shared:
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
         """The embedding, and whether it had to be made."""
-        fetched = self._fetch(key) if self._costs.fetching_pays() else None
+        fetched = self.fetch(key)
         if fetched is not None:
             return fetched, False
         lease = self._tier.try_lease(key)
@@ -156,7 +170,10 @@ class _Shared:
         self._write(embedding, lease)
         return embedding, True
 
-    def _fetch(self, key: EmbeddingKey) -> Embedding | None:
+    def fetch(self, key: EmbeddingKey) -> Embedding | None:
+        """The embedding, if the tier has it and fetching pays."""
+        if not self._costs.fetching_pays():
+            return None
         started = time.perf_counter()
         stored = self._tier.get(key)
         if stored is None:

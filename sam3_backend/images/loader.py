@@ -7,12 +7,8 @@ projects, tasks or how tokens are had.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 import httpx
 
@@ -24,7 +20,8 @@ from sam3_backend.errors import (
     ImageUnreachable,
     InvalidRequest,
 )
-from sam3_backend.images.location import PictureLocation, is_within, redact
+from sam3_backend.images.inline import read_data_uri
+from sam3_backend.images.location import PictureLocation, Validators, is_within, redact
 from sam3_backend.images.network import ConnectionBroke, Deadline, HttpTransport
 from sam3_backend.images.picture import Picture, PictureFile, read_picture_file
 
@@ -33,8 +30,15 @@ if TYPE_CHECKING:
 
 _MOST_REDIRECTS = 5
 _REDIRECTS = {301, 302, 303, 307, 308}
-_DATA_URI = re.compile(r"data:(?P<type>[^,]*),(?P<body>.*)", re.DOTALL | re.IGNORECASE)
 _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "gzip, deflate", "User-Agent": "sam3-backend"}
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A picture's file, and what its host calls this version of it."""
+
+    file: PictureFile
+    validators: Validators
 
 
 class PictureLoader:
@@ -90,11 +94,22 @@ class PictureLoader:
         return self.fetch(location).decode()
 
     def fetch(self, location: PictureLocation) -> PictureFile:
-        """Fetch a picture without making its pixels: all that a click on a known picture needs. Raises as ``load``."""
-        is_inline = location.url[:5].lower() == "data:"
-        data = self._read_data_uri(location) if is_inline else self._download(location)
+        """Fetch a picture without making its pixels. Raises as ``load``."""
+        download = self.download(location)
+        if download is None:
+            raise RuntimeError("an unconditional download gave no file")
+        return download.file
+
+    def download(self, location: PictureLocation, unless: Validators | None = None) -> Download | None:
+        """Fetch a picture's file, or None where it is still the version that ``unless`` names. Raises as ``load``."""
+        if location.is_inline:
+            body: _Body | None = _Body(read_data_uri(location, self._max_bytes), Validators())
+        else:
+            body = self._download(location, unless or Validators())
+        if body is None:
+            return None
         try:
-            return read_picture_file(data, max_pixels=self._max_pixels)
+            return Download(read_picture_file(body.data, max_pixels=self._max_pixels), body.validators)
         except ImageUndecodable as fault:
             raise ImageUndecodable(f"{location.name}: {fault}") from fault
 
@@ -103,52 +118,38 @@ class PictureLoader:
         self._to_label_studio.close()
         self._to_others.close()
 
-    def _read_data_uri(self, location: PictureLocation) -> bytes:
-        if len(location.url) > 3 * self._max_bytes:  # the most that percent-encoding can make of so many bytes
-            raise self._too_large(location)
-        parts = _DATA_URI.match(location.url)
-        if parts is None:
-            raise InvalidRequest("The data: URI has no comma, so it holds no picture.")
-        data = unquote_to_bytes(parts["body"])
-        if parts["type"].lower().endswith(";base64"):
-            compact = b"".join(data.split()).replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
-            try:
-                data = base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
-            except binascii.Error as fault:
-                raise ImageUndecodable(f"The data: URI is not proper base64: {fault}.") from fault
-        if len(data) > self._max_bytes:
-            raise self._too_large(location)
-        return data
-
-    def _download(self, location: PictureLocation) -> bytes:
+    def _download(self, location: PictureLocation, unless: Validators) -> _Body | None:
         deadline = Deadline.within(self._download_timeout_s)
         for _ in range(_MOST_REDIRECTS + 1):
             url = _parse(location.url)
             # Once a redirect has left Label Studio, nothing brings the trust back.
             if location.is_trusted and not is_within(url, location.origin):
                 location = replace(location, is_trusted=False, authorization=None)
-            answer = self._get_with_second_attempt(url, location, deadline)
-            if isinstance(answer, bytes):
+            answer = self._get_with_second_attempt(url, location, deadline, unless)
+            if not isinstance(answer, httpx.URL):
                 return answer
             location = replace(location, url=str(answer))
         raise ImageUnreachable(f"{location.name} is redirected more than {_MOST_REDIRECTS} times.")
 
     def _get_with_second_attempt(
-        self, url: httpx.URL, location: PictureLocation, deadline: Deadline
-    ) -> bytes | httpx.URL:
-        """The body, or the address to go on to; a broken connection and a refused token get a second attempt."""
+        self, url: httpx.URL, location: PictureLocation, deadline: Deadline, unless: Validators
+    ) -> _Body | httpx.URL | None:
+        """What ``_get`` returns; a broken connection and a refused token get a second attempt."""
         try:
-            return self._get(url, location, deadline)
+            return self._get(url, location, deadline, unless)
         except ConnectionBroke:
-            return self._get(url, location, deadline)
+            return self._get(url, location, deadline, unless)
         except _TokenRefused as refusal:
             if location.authorization is not None and location.authorization.renew(refusal.header):
-                return self._get(url, location, deadline)
+                return self._get(url, location, deadline, unless)
             raise
 
-    def _get(self, url: httpx.URL, location: PictureLocation, deadline: Deadline) -> bytes | httpx.URL:
+    def _get(
+        self, url: httpx.URL, location: PictureLocation, deadline: Deadline, unless: Validators
+    ) -> _Body | httpx.URL | None:
+        """The body, the address to go on to, or None where it is still the version that ``unless`` names."""
         transport = self._to_label_studio if location.is_trusted else self._to_others
-        headers = dict(_HEADERS)
+        headers = _HEADERS | unless.headers()
         if location.authorization is not None:
             headers["Authorization"] = location.authorization()
         request = httpx.Request("GET", url, headers=headers)
@@ -156,8 +157,10 @@ class PictureLoader:
             if answer.status_code in _REDIRECTS and "location" in answer.headers:
                 _drain(answer)
                 return _follow(url, answer.headers["location"])
+            if answer.status_code == 304 and unless.headers():
+                return None
             if answer.status_code == 200:
-                return self._read_body(answer, location)
+                return _Body(self._read_body(answer, location), _validators(answer))
             _drain(answer)
         raise _explain_status(url, answer.status_code, location, headers.get("Authorization", ""))
 
@@ -173,6 +176,14 @@ class PictureLoader:
 
     def _too_large(self, location: PictureLocation) -> ImageTooLarge:
         return ImageTooLarge(f"{location.name} has more than {self._max_bytes:,} bytes (IMAGE_MAX_BYTES).")
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What a host answered."""
+
+    data: bytes
+    validators: Validators
 
 
 class _TokenRefused(ImageForbidden):
@@ -200,6 +211,10 @@ def _follow(url: httpx.URL, target: str) -> httpx.URL:
         return url.join(target)
     except httpx.InvalidURL as fault:
         raise ImageUnreachable(f"{url.host} redirects to something that is not an address: {fault}.") from fault
+
+
+def _validators(answer: httpx.Response) -> Validators:
+    return Validators(answer.headers.get("etag", ""), answer.headers.get("last-modified", ""))
 
 
 def _announced_bytes(answer: httpx.Response) -> int:

@@ -28,6 +28,24 @@ class Authorization(Protocol):
         """Told that this value was refused: whether the next call gives another one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What a host calls one version of a file; empty strings where it does not say.
+
+    Attributes:
+        etag: Its ``ETag``.
+        last_modified: Its ``Last-Modified``.
+    """
+
+    etag: str = ""
+    last_modified: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """The headers that ask for the file only if it is another version by now."""
+        named = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in named.items() if value}
+
+
 @dataclass(frozen=True)
 class PictureLocation:
     """Where a picture is.
@@ -38,6 +56,7 @@ class PictureLocation:
         authorization: What opens it, or None.
         origin: Label Studio's base URL where trusted, maybe with a path; the authorization goes nowhere else.
         uri: The address as the task gives it, for messages; None where it is the same as ``url``.
+        is_immutable: Whether the address stands for the same content for ever.
     """
 
     url: str
@@ -45,9 +64,15 @@ class PictureLocation:
     authorization: Authorization | None = field(default=None, repr=False)
     origin: str | None = None
     uri: str | None = None
+    is_immutable: bool = False
 
     def __repr__(self) -> str:
         return f"PictureLocation({redact(self.url)!r}, is_trusted={self.is_trusted})"
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether the address holds the picture itself."""
+        return self.url[:5].lower() == "data:"
 
     @property
     def name(self) -> str:

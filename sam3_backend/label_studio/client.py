@@ -33,6 +33,8 @@ _SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*):")
 _STORAGE_SCHEMES = {"s3", "gs", "azure-blob"}
 # Where Label Studio serves pictures; an address elsewhere on its host belongs to somebody else.
 _OWN_PATHS = ("/data/", "/storage-data/", "/tasks/", "/projects/")
+# Label Studio gives every upload a new name; what is uploaded under one never changes.
+_IMMUTABLE_PATHS = ("/data/upload/", "/storage-data/uploaded/")
 # Anybody who reaches /setup can add a project; this many are remembered.
 _MOST_PROJECTS = 4096
 _WHAT_TO_DO = (
@@ -126,6 +128,7 @@ class LabelStudioAccess:
             authorization=self._authorization(origin, introduction),
             origin=origin,
             uri=uri,
+            is_immutable=path.startswith(_IMMUTABLE_PATHS),
         )
 
     def close(self) -> None:

@@ -66,8 +66,21 @@ class RecordingPredictor:
 
 
 def segmenter_over(predictor: RecordingPredictor, max_bytes: int = 10**9) -> Segmenter:
-    pictures = SimpleNamespace(fetch=lambda name: SimpleNamespace(content_hash=name, decode=lambda: picture(name)))
-    return Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(max_bytes)), pictures)  # type: ignore[arg-type]
+    return Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(max_bytes)), Pictures())  # type: ignore[arg-type]
+
+
+class Pictures:
+    """Pictures whose location is their content's name; each is known once it was fetched."""
+
+    def __init__(self) -> None:
+        self.known: set[str] = set()
+
+    def look(self, name: str) -> Any:
+        return SimpleNamespace(content_hash=name, file=None if name in self.known else self.fetch(name))
+
+    def fetch(self, name: str) -> Any:
+        self.known.add(name)
+        return SimpleNamespace(content_hash=name, decode=lambda: picture(name))
 
 
 def picture(name: str = "a") -> Any:
@@ -91,6 +104,14 @@ def test_a_known_picture_is_not_decoded_again() -> None:
     segmenter.answer("a", [clicks(0.1)])  # type: ignore[arg-type]
     again = segmenter.answer("a", [clicks(0.2)])  # type: ignore[arg-type]
     assert set(again.timings_ms) == {"download", "embedding", "prompt"}
+
+
+def test_a_known_picture_whose_embedding_was_dropped_is_fetched_again() -> None:
+    predictor = RecordingPredictor()
+    segmenter = segmenter_over(predictor, max_bytes=0)
+    for _ in range(2):
+        segmenter.answer("a", [clicks(0.1)])  # type: ignore[arg-type]
+    assert predictor.encoded == ["a", "a"]
 
 
 def test_answers_carry_the_pictures_own_size_and_the_prompts_label() -> None:
