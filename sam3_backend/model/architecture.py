@@ -85,7 +85,9 @@ class Architecture:
         try:
             return cls._complete(detector_class(**_without_type(detector)), tracker)
         except Exception as fault:  # a strict dataclass raises many kinds of error for one wrong value
-            raise CheckpointError(f"Its config.json does not describe a SAM 3 that can be built: {fault}") from fault
+            raise CheckpointError(
+                f"Its config.json does not describe a SAM 3 that can be built: {one_line(fault)}"
+            ) from fault
 
     @classmethod
     def published(cls) -> Architecture:
@@ -108,6 +110,11 @@ class Architecture:
                 f"{architecture.prompt_encoder.image_size} px ones: one backbone cannot serve both."
             )
         return architecture
+
+
+def one_line(fault: Exception) -> str:
+    """A library's complaint as part of a sentence."""
+    return " ".join(str(fault).split())
 
 
 _NOT_DIMENSIONS = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sam3_backend.errors import CheckpointError
-from sam3_backend.model.architecture import FLOAT32_PARTS
+from sam3_backend.model.architecture import FLOAT32_PARTS, one_line
 from sam3_backend.model.network import Sam3Network
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def require_fit_of(checkpoint: Checkpoint) -> Sam3Network:
         with torch.device("meta"):
             network = Sam3Network(checkpoint.architecture, has_click_head=checkpoint.has_click_decoder)
     except (ValueError, RuntimeError, ZeroDivisionError, NotImplementedError, KeyError, TypeError) as fault:
-        raise CheckpointError(f"No network has the dimensions that config.json states: {fault}") from fault
+        raise CheckpointError(f"No network has the dimensions that config.json states: {one_line(fault)}") from fault
     require_fit(network.state_dict(), checkpoint.tensors)
     return network
 
