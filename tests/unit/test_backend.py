@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -283,3 +284,107 @@ def test_versions_are_those_given_out_newest_first():
 @pytest.mark.parametrize("action", ["START_TRAINING", "PROJECT_UPDATED", "UNHEARD_OF", None])
 def test_webhooks_are_taken_note_of(action):
     assert backend().webhook({"action": action}) == {"status": "ok"}
+
+
+def test_tuning_and_what_is_answered_for_the_moment_reach_the_answer():
+    segmenter = Halves()
+    tuned = CONFIG.replace(
+        'smart="false"',
+        'model_mask_threshold="0.6" model_nms_iou="0.7" model_min_area="0.5%" model_multimask="true"',
+    ).replace("</View>", '<Number name="threshold" toName="image"/></View>')
+    context = text("left")
+    context["result"].append({"from_name": "threshold", "type": "number", "value": {"number": 0.2}})
+    backend(segmenter).predict(batch("a", context=context, config=tuned))
+    ((_, _, options, _),) = segmenter.asked
+    assert options == AnswerOptions(
+        threshold=0.2, mask_threshold=0.6, nms_iou=0.7, max_regions=100, min_area_fraction=0.005, multimask=True
+    )
+
+
+def test_more_objects_than_a_page_bears_are_said_in_the_log(caplog):
+    class Crowd(Halves):
+        def answer(self, location: PictureLocation, prompt_sets: Sequence[PromptSet], **how: Any) -> Answer:
+            return replace(super().answer(location, prompt_sets, **how), left_out=198)
+
+    with caplog.at_level(logging.WARNING):
+        backend(Crowd()).predict(batch("a"))
+    assert "Project 16: task 0 has 200 objects, the best 2 are returned (model_max_regions)" in caplog.text
+
+
+def test_an_annotator_who_has_everything_already_is_told_so():
+    class Known(Halves):
+        def answer(self, location: PictureLocation, prompt_sets: Sequence[PromptSet], **how: Any) -> Answer:
+            return Answer(WIDTH_PX, HEIGHT_PX, (), known=2)
+
+    (result,) = backend(Known()).predict(batch("a", context=text("left"), config=TOLD))["results"]
+    (message,) = result["result"]
+    assert message["value"]["text"] == ['Nothing new found for "left": you have accepted all there is already.']
+
+
+def test_a_draft_of_the_asker_is_compared_with_what_is_found():
+    segmenter = Halves()
+    (left,) = backend(segmenter).predict(batch("a", context=text("left")))["results"][0]["result"]
+    again = batch("a", context=text("left"))
+    again["tasks"][0]["drafts"] = [{"user": "a@b", "result": [left]}]
+    backend(segmenter).predict(again)
+    (_, (prompt,), options, _) = segmenter.asked[-1]
+    assert options.is_known is not None
+    assert options.is_known(segmenter._found(0, prompt))
+
+
+def test_what_is_not_done_when_label_studio_stops_waiting_is_answered_as_unfinished():
+    may_end = threading.Event()
+
+    class Stuck(Halves):
+        def answer(self, location: PictureLocation, prompt_sets: Sequence[PromptSet], **how: Any) -> Answer:
+            if location.url != "a":
+                assert may_end.wait(20)
+            return super().answer(location, prompt_sets, **how)
+
+    service = LabelStudioBackend(Stuck(), Neighbours(), FACTS, deadline_s=0.3)
+    try:
+        results = service.predict(batch("a", *"bcdefgh"))["results"]
+    finally:
+        may_end.set()
+    assert [len(each["result"]) for each in results] == [2] + [0] * 7
+    version = version_of(CONFIG)
+    assert results[0]["model_version"] == version
+    assert all(each["model_version"].startswith(f"{version}:unfinished: ") for each in results[1:])
+    assert "Retrieve predictions again" in results[1]["model_version"]
+
+
+def test_model_calls_of_a_request_know_its_deadline():
+    segmenter = Halves()
+    before = time.monotonic()
+    LabelStudioBackend(segmenter, Neighbours(), FACTS, deadline_s=50).predict(batch("a", context=text("left")))
+    ((*_, terms),) = segmenter.asked
+    assert terms.deadline is not None
+    assert before + 50 <= terms.deadline <= time.monotonic() + 50
+
+
+def test_a_prompt_is_not_wanted_once_a_newer_request_holds_it_too():
+    wanted: list[bool] = []
+    service: LabelStudioBackend
+
+    class Overtaken(Halves):
+        def answer(self, location: PictureLocation, prompt_sets: Sequence[PromptSet], **how: Any) -> Answer:
+            if not self.asked:
+                self.asked.append((location.url, tuple(prompt_sets), how["options"], how["terms"]))
+                wanted.append(how["terms"].is_wanted())
+                service.predict(batch("a", context=text("left", "right")))
+                newer = threading.Thread(target=service.predict, args=(batch("a", context=text("left", "right")),))
+                newer.start()
+                assert self.newer_is_here.wait(20)
+                wanted.append(how["terms"].is_wanted())
+                self.newer_may_end.set()
+                newer.join(20)
+            elif len(self.asked) == 2:
+                self.newer_is_here.set()
+                assert self.newer_may_end.wait(20)
+            return super().answer(location, prompt_sets, **how)
+
+        newer_is_here, newer_may_end = threading.Event(), threading.Event()
+
+    service = backend(Overtaken())
+    service.predict(batch("a", context=text("left")))
+    assert wanted == [True, False]

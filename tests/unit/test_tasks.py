@@ -242,3 +242,127 @@ def test_a_bad_prompt_is_every_tasks_fault_and_not_the_requests():
 def test_a_request_that_cannot_be_read_is_refused_as_a_whole(bad, fault):
     with pytest.raises(fault):
         read_predict(bad)
+
+
+EXAMPLES = CONFIG.replace(
+    "</View>",
+    """<RectangleLabels name="like" toName="image" smart="true" model_mode="exemplar"><Label value="red circle"/>
+    </RectangleLabels><RectangleLabels name="unlike" toName="image" smart="true" model_mode="negative_exemplar">
+    <Label value="red circle"/></RectangleLabels><Number name="threshold" toName="image"/></View>""",
+)
+
+
+def example(from_name: str, x: float, label: str = "red circle", **more: Any) -> dict[str, Any]:
+    region = rectangle(x, 20, 30, 40) | {"from_name": from_name, **more}
+    region["value"]["rectanglelabels"] = [label]
+    return region
+
+
+def asked_with(config: str, *regions: Any) -> tuple[PromptSet, ...]:
+    (task,) = read_predict(payload({"result": list(regions)}, config=config)).tasks
+    if isinstance(task, InvalidRequest):
+        raise task
+    return task.prompt_sets
+
+
+def answered(choice: str) -> dict[str, Any]:
+    return {"id": "m", "from_name": "mode", "type": "choices", "value": {"choices": [choice]}}
+
+
+def test_examples_of_one_label_are_one_question():
+    first, second = asked_with(EXAMPLES, example("like", 10), example("unlike", 50), example("like", 5, "Car"))
+    assert first.label == "red circle"
+    assert [(each.box.x1, each.is_positive) for each in first.exemplars] == [(0.1, True), (0.5, False)]
+    assert (second.label, len(second.exemplars)) == ("Car", 1)
+
+
+def test_an_example_marked_as_negative_is_one():
+    (asked_for,) = asked_with(EXAMPLES, example("like", 10), example("like", 50, is_positive=False))
+    assert [each.is_positive for each in asked_for.exemplars] == [True, False]
+
+
+def test_negative_examples_alone_are_refused_with_advice():
+    with pytest.raises(InvalidPrompt, match="Draw a box around one to find first"):
+        asked_with(EXAMPLES, example("unlike", 10))
+
+
+def test_other_rectangles_of_the_same_config_still_cut_out():
+    (asked_for,) = asked_with(EXAMPLES, example("rect", 10))
+    assert asked_for.box is not None
+
+
+def test_an_answered_mode_takes_the_place_of_the_controls():
+    (all_like_it,) = asked_with(EXAMPLES, example("rect", 10), answered("find all like this"))
+    (cut_out,) = asked_with(EXAMPLES, example("like", 10), answered("segment"))
+    assert len(all_like_it.exemplars) == 1
+    assert cut_out.box is not None
+
+
+def test_an_answered_number_holds_for_this_request():
+    number = {"id": "n", "from_name": "threshold", "type": "number", "value": {"number": 0.35}}
+    request = read_predict(payload({"result": [text("tree"), number]}, config=EXAMPLES))
+    assert request.tuning.score_threshold == 0.35
+    assert request.config.tuning.score_threshold is None
+
+
+def test_an_answered_number_out_of_range_is_every_tasks_fault():
+    number = {"id": "n", "from_name": "threshold", "type": "number", "value": {"number": 35}}
+    with pytest.raises(InvalidPrompt, match='"threshold" must be a number from 0 to 1, not 35'):
+        asked_with(EXAMPLES, text("tree"), number)
+
+
+def test_texts_may_name_their_label():
+    assert asked(text("Car: pickup; red one; red circle: ball")) == (
+        PromptSet(text="pickup", label="Car"),
+        PromptSet(text="red one", label="Car"),
+        PromptSet(text="ball", label="red circle"),
+    )
+
+
+CAPTIONS = CONFIG.replace('name="brush"', 'name="brush" model_prompt_field="$meta.caption"')
+
+
+def test_prompts_may_come_from_each_tasks_own_data():
+    tasks = [
+        {"id": 1, "data": {"image": "a.png", "meta": {"caption": "Car: pickup; van"}}},
+        {"id": 2, "data": {"image": "b.png", "meta": {"caption": ["red circle", "red circle"]}}},
+        {"id": 3, "data": {"image": "c.png", "meta": {"caption": ""}}},
+        {"id": 4, "data": {"image": "d.png"}},
+        {"id": 5, "data": {"image": "e.png", "meta": {"caption": 7}}},
+        {"id": 6, "data": {"image": "f.png", "meta": {"caption": "bus: x"}}},
+    ]
+    first, second, third, *faults = read_predict(payload(None, tasks, CAPTIONS)).tasks
+    assert first == TaskRequest(1, "a.png", (PromptSet(text="pickup", label="Car"), PromptSet(text="van", label="Car")))
+    assert second == TaskRequest(2, "b.png", (PromptSet(text="red circle", label="red circle"),))
+    assert third == TaskRequest(3, "", ())
+    assert [str(fault) for fault in faults] == [
+        'The task has no prompts in its field "meta.caption".',
+        'The task\'s field "meta.caption" must hold a text, a list of texts, or texts by label.',
+        'There is no label "bus". Before a colon write one of: "red circle", "Car".',
+    ]
+
+
+def test_one_label_may_take_its_prompts_from_the_data():
+    config = CONFIG.replace('predicted_values="car, truck"', 'predicted_values="$makes, van"')
+    (task,) = read_predict(payload(None, [{"id": 1, "data": {"image": "a", "makes": "beetle; mini"}}], config)).tasks
+    assert isinstance(task, TaskRequest)
+    assert [(each.text, each.label) for each in task.prompt_sets] == [
+        ("red circle", "red circle"),
+        ("beetle", "Car"),
+        ("mini", "Car"),
+        ("van", "Car"),
+    ]
+
+
+def test_a_field_of_prompts_is_not_asked_for_when_an_annotator_asks():
+    (asked_for,) = asked_with(CAPTIONS, keypoint(10, 20))
+    assert asked_for.points
+
+
+def test_what_the_asker_has_accepted_comes_along():
+    draft = {"user": "a@b", "result": [{"id": "r", "type": "brushlabels", "value": {"rle": []}}]}
+    (task,) = read_predict(payload({"result": [text("tree")]}, [TASK | {"drafts": [draft]}])).tasks
+    (batch,) = read_predict(payload(None, [TASK | {"drafts": [draft]}])).tasks
+    assert isinstance(task, TaskRequest)
+    assert isinstance(batch, TaskRequest)
+    assert (len(task.accepted), len(batch.accepted)) == (1, 0)
