@@ -84,7 +84,9 @@ def connect(
 ) -> LabelStudioBackend:
     """Let the parts answer Label Studio; ``count_failure`` is told the code of each task that fails."""
     access = LabelStudioAccess.from_settings(settings)
-    return LabelStudioBackend(parts.segmenter, access, parts.predictor, count_failure)
+    return LabelStudioBackend(
+        parts.segmenter, access, parts.predictor, count_failure, deadline_s=settings.predict_deadline_s
+    )
 
 
 def build_backend(settings: Settings) -> LabelStudioBackend:

@@ -6,6 +6,7 @@
     ├── InvalidRequest          400  the request itself cannot be answered, whatever the model does
     │   ├── InvalidLabelConfig  400  the labelling config lacks something or says something impossible
     │   └── InvalidPrompt       400  a prompt is out of range, not a number, or too long
+    ├── Unfinished              503  the time Label Studio waits for a batch was over before this task's turn came
     ├── Unauthorized            401  basic auth is configured and the request does not carry it
     ├── ImageError
     │   ├── ImageForbidden      403  the picture's address is one this server must not fetch from
@@ -68,6 +69,14 @@ class InvalidPrompt(InvalidRequest):
     """A prompt is out of range, not a number, or too long."""
 
     code = "invalid_prompt"
+
+
+class Unfinished(BackendError):
+    """The time Label Studio waits for a batch was over before this task's turn came."""
+
+    code = "unfinished"
+    http_status = 503
+    retryable = True
 
 
 class Unauthorized(BackendError):

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         128 * 1024**2, ge=1024, description="Largest request body; Label Studio sends every mask of a task along."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+    predict_deadline_s: float = Field(
+        90.0, gt=0, description="Seconds after which a batch is answered with what is done; Label Studio waits for 100."
+    )
 
     basic_auth_user: str | None = Field(None, description="User name that Label Studio must send.")
     basic_auth_pass: SecretStr | None = Field(None, validate_default=True, description="Its password.")

@@ -13,12 +13,13 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sam3_backend.answer import AnswerOptions
-from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed
+from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed, Unfinished
 from sam3_backend.label_studio import regions
+from sam3_backend.label_studio.newest import NewestRequests
 from sam3_backend.label_studio.tasks import PredictRequest, TaskRequest, read_config, read_predict, read_project
 from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS, MinArea
 from sam3_backend.model.scheduler import Priority, Terms
@@ -92,6 +93,7 @@ class LabelStudioBackend:
         access: Finds pictures.
         facts: The loaded model, for the model version.
         count_failure: Told the code of each task's failure, for metrics; a failed task is no failed request.
+        deadline_s: Seconds after which a request is answered with what is done by then.
     """
 
     def __init__(
@@ -100,11 +102,14 @@ class LabelStudioBackend:
         access: Access,
         facts: ModelFacts,
         count_failure: Callable[[str], None] = lambda _code: None,
+        deadline_s: float = 90.0,
     ) -> None:
         self._segmenter = segmenter
         self._access = access
         self._facts = facts
         self._count_failure = count_failure
+        self._deadline_s = deadline_s
+        self._newest = NewestRequests()
         self._pool = ThreadPoolExecutor(PARALLEL_TASKS, thread_name_prefix="batch")
         self._lock = threading.Lock()
         self._versions: OrderedDict[str, None] = OrderedDict()
@@ -145,24 +150,20 @@ class LabelStudioBackend:
             InvalidRequest: The request as a whole cannot be read.
             InvalidLabelConfig: The labelling config cannot be used.
         """
-        began = time.perf_counter()
+        began = time.monotonic()
         request = read_predict(payload)
+        deadline = began + self._deadline_s
         if len(request.tasks) == 1:
-            predictions = [self._predict_task(request.tasks[0], request)]
+            predictions = [self._predict_task(request.tasks[0], request, deadline)]
         else:
-            # Each task takes a copy of the request's context along, so that its log lines name the request.
-            futures = [
-                self._pool.submit(contextvars.copy_context().run, self._predict_task, task, request)
-                for task in request.tasks
-            ]
-            predictions = [future.result() for future in futures]
+            predictions = self._predict_batch(request, deadline)
         logger.info(
             "Project %s: %d tasks %s, %d regions, %.0f ms",
             _number_of(request.project),
             len(request.tasks),
             "prompted" if request.is_interactive else "predicted by labels",
             sum(len(each["result"]) for each in predictions),
-            1000 * (time.perf_counter() - began),
+            1000 * (time.monotonic() - began),
         )
         return {"results": predictions}
 
@@ -180,10 +181,31 @@ class LabelStudioBackend:
         """Give up what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _predict_task(self, task: TaskRequest | InvalidRequest, request: PredictRequest) -> dict[str, Any]:
+    def _predict_batch(self, request: PredictRequest, deadline: float) -> list[dict[str, Any]]:
+        """Predict tasks side by side; what is not done at the deadline is answered as unfinished."""
+        # Each task takes a copy of the request's context along, so that its log lines name the request.
+        futures = [
+            self._pool.submit(contextvars.copy_context().run, self._predict_task, task, request, deadline)
+            for task in request.tasks
+        ]
+        done, late = wait(futures, timeout=max(0.0, deadline - time.monotonic()))
+        for future in late:
+            future.cancel()
+        if late:
+            logger.warning(
+                "Project %s: %d of %d tasks were not finished in %.0f s. Retrieve predictions again to go on.",
+                *(_number_of(request.project), len(late), len(futures), self._deadline_s),
+            )
+        unfinished = Unfinished("Not finished in the time Label Studio waits. Retrieve predictions again to go on.")
+        version = self.model_version(request.config)
+        return [future.result() if future in done else self._failed(unfinished, version, request) for future in futures]
+
+    def _predict_task(
+        self, task: TaskRequest | InvalidRequest, request: PredictRequest, deadline: float
+    ) -> dict[str, Any]:
         version = self.model_version(request.config)
         try:
-            found = self._regions(task, request)
+            found = self._regions(task, request, deadline)
         except BackendError as fault:
             logger.warning("Project %s: %s: %s", _number_of(request.project), fault.code, fault.message)
             logger.debug("Cause", exc_info=fault)
@@ -193,15 +215,17 @@ class LabelStudioBackend:
             return self._failed(ModelFailed("Something unexpected happened. See the server's log."), version, request)
         return regions.prediction(found, version)
 
-    def _regions(self, task: TaskRequest | InvalidRequest, request: PredictRequest) -> list[regions.Region]:
+    def _regions(
+        self, task: TaskRequest | InvalidRequest, request: PredictRequest, deadline: float
+    ) -> list[regions.Region]:
         if isinstance(task, InvalidRequest):
             raise task
         if not task.prompt_sets:
             return []
         location = self._access.locate(task.uri, project=request.project, task_id=task.task_id)
-        answer = self._segmenter.answer(
-            location, task.prompt_sets, options=_options(request, task), terms=Terms(_priority(request))
-        )
+        with self._newest.answering(request.project, task.task_id, request.prompt_ids) as is_wanted:
+            terms = Terms(_priority(request), deadline, is_wanted)
+            answer = self._segmenter.answer(location, task.prompt_sets, options=_options(request, task), terms=terms)
         if answer.left_out:
             logger.warning(
                 "Project %s: task %s has %d objects, the best %d are returned (model_max_regions)",

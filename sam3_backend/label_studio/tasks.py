@@ -48,6 +48,7 @@ class PredictRequest:
         config: The project's labelling config.
         is_interactive: Whether an annotator placed a prompt and waits; else tasks are predicted by their labels.
         tasks: One entry per task, in order; a fault where the task cannot be answered.
+        prompt_ids: The page's ids of the prompts; empty where nobody prompts.
         tuning: The config's, with what the annotator answered for the moment in its place.
     """
 
@@ -55,6 +56,7 @@ class PredictRequest:
     config: LabelConfig
     is_interactive: bool
     tasks: tuple[TaskRequest | InvalidRequest, ...]
+    prompt_ids: frozenset[str] = frozenset()
     tuning: Tuning = Tuning()  # noqa: RUF009  # immutable
 
 
@@ -71,6 +73,7 @@ def read_predict(payload: Mapping[str, Any]) -> PredictRequest:
     config = read_config(payload.get("label_config"))
     regions = _context_regions(payload.get("params"))
     moment = Moment(config.tuning)
+    ids = frozenset(str(region["id"]) for region in regions or () if "id" in region)
     tasks_read: list[TaskRequest | InvalidRequest]
     if regions is None:
         tasks_read = [_read(_labelled_task, task, config) for task in tasks]
@@ -81,13 +84,13 @@ def read_predict(payload: Mapping[str, Any]) -> PredictRequest:
         except InvalidPrompt as fault:
             tasks_read = [fault] * len(tasks)
         else:
-            ids = {str(region["id"]) for region in regions if "id" in region}
             tasks_read = [_read(_prompted_task, task, config, prompts, ids) for task in tasks]
     return PredictRequest(
         project=read_project(payload),
         config=config,
         is_interactive=regions is not None,
         tasks=tuple(tasks_read),
+        prompt_ids=ids,
         tuning=moment.tuning,
     )
 

@@ -20,7 +20,7 @@ from recorded import masks_in, recorded
 
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.images import PictureLoader
+from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.backend import LabelStudioBackend
 from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.model.scheduler import Scheduler
@@ -127,7 +127,7 @@ def predictor() -> ColourPredictor:
 def backend(predictor: ColourPredictor) -> Iterator[LabelStudioBackend]:
     """The real backend over the real use case; of all the parts, the model alone is not SAM 3."""
     settings = Settings()
-    loader = PictureLoader.from_settings(settings)
+    loader = KnownPictures(PictureLoader.from_settings(settings))
     segmenter = Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(10**9)), loader)  # type: ignore[arg-type]
     service = LabelStudioBackend(segmenter, LabelStudioAccess.from_settings(settings), predictor)
     yield service

@@ -1,0 +1,269 @@
+"""What an annotator waits for, beside the model itself: ``python -m benchmarks.interactive [--json PATH]``.
+
+A real server process on the demo checkpoint, asked over loopback as Label Studio asks. "Beyond the decoder" is the time
+of a whole request less the time of the bare decoder call, measured on the same weights in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import redis
+import requests
+import torch
+from label_studio_sdk.converter import brush
+
+from benchmarks.picture_host import LABEL, Annotator, drawing, jpeg, keypoint, request_body, uploads
+from benchmarks.report import Report, options
+from examples.studio.backend import start_backend
+from examples.studio.processes import free_port
+from sam3_backend import Predictor
+from sam3_backend.answer import AnswerOptions
+from sam3_backend.embeddings.memory import MemoryTier
+from sam3_backend.embeddings.store import EmbeddingStore
+from sam3_backend.images import decode_picture
+from sam3_backend.label_studio import rle
+from sam3_backend.model.predictor import CLICK_FEATURES
+from sam3_backend.model.scheduler import Scheduler
+from sam3_backend.prompts import PromptSet
+from sam3_backend.segmenter import Segmenter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CLICKS = 200
+ANNOTATORS = 8
+BATCH_TASKS = 200
+MODEL_FREE_LABELS = 15
+"""Of the 20 labels on one picture, how many name something that is not there."""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    arguments = options(__doc__.splitlines()[0]).parse_args()
+    report = Report(
+        "Interactive use on the demo checkpoint", conditions={"clicks": CLICKS, "picture": "1920 x 1080 JPEG"}
+    )
+    predictor = Predictor.load("demo")
+    files = {f"{seed}.jpg": jpeg(drawing(seed)) for seed in range(ANNOTATORS)}
+    many = {f"batch-{seed}.jpg": jpeg(drawing(seed, 960, 540)) for seed in range(BATCH_TASKS)}
+    decoder_s = bare_decoder_s(predictor, files["0.jpg"])
+    report.add("bare decoder call", 1000 * statistics.median(decoder_s), "ms")
+    with uploads(files | many) as host, tempfile.TemporaryDirectory() as folder:
+        environment = {"LABEL_STUDIO_URL": host, "LABEL_STUDIO_API_KEY": "benchmark", "LOG_LEVEL": "WARNING"}
+        with start_backend(Path(folder) / "log", env=environment) as server:
+            cached = cached_clicks(server.url, decoder_s, report)
+            peer = usual_pattern(predictor, host, CLICKS // 10)
+            report.add("usual pattern: encode at each click, SDK RLE", 1000 * statistics.median(peer), "ms")
+            report.add(
+                "usual pattern / cached click", statistics.median(peer) / statistics.median(cached), "x", least=10
+            )
+            annotators_at_once(server.url, statistics.median(decoder_s), report)
+            clicks_beside_a_batch(server.url, predictor, files["0.jpg"], list(many), report)
+        clicks_from_redis(host, environment, Path(folder), statistics.median(cached), report)
+    many_labels(predictor, report)
+    report.publish(arguments.json)
+
+
+def bare_decoder_s(predictor: Predictor, file: bytes) -> list[float]:
+    """Seconds of the decoder alone: tensors in, logits out."""
+    embedding = predictor.encode(decode_picture(file, max_pixels=10**8).rgb)
+    features = [embedding.tensors[name] for name in CLICK_FEATURES]
+    points = torch.tensor([[[[200.0, 200.0]]]]) * predictor.input_size_px / 1008
+    labels = torch.ones(1, 1, 1, dtype=torch.int64)
+
+    def decode() -> None:
+        predictor._network.tracker_model(features, points, labels, None, None, multimask=True)  # noqa: SLF001
+
+    with torch.inference_mode():
+        return timed(decode, CLICKS)
+
+
+def timed(work: Callable[[], object], times: int) -> list[float]:
+    """Seconds of each of so many runs, after a few that do not count."""
+    for _ in range(3):
+        work()
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def clicks_on(seed: int, count: int) -> list[bytes]:
+    """Requests for single clicks, no two alike, all on the red circle of one picture."""
+    picture = drawing(seed)
+    (x, y), radius = picture.shapes[0].centre_xy_px, picture.shapes[0].radius_px
+    rng = np.random.default_rng(seed)
+    bodies = []
+    for _ in range(count):
+        angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.7) * radius
+        spot = keypoint(
+            100 * (x + reach * np.cos(angle)) / picture.width_px, 100 * (y + reach * np.sin(angle)) / picture.height_px
+        )
+        bodies.append(request_body([f"{seed}.jpg"], [spot]))
+    return bodies
+
+
+def cached_clicks(url: str, decoder_s: list[float], report: Report) -> list[float]:
+    """One annotator clicking on one picture; returns the seconds of each click."""
+    annotator = Annotator(url)
+    bodies = clicks_on(0, CLICKS + 5)
+    seconds = [annotator.predict(body)[1] for body in bodies][5:]
+    beyond_ms = 1000 * (np.array(seconds) - statistics.median(decoder_s))
+    report.add("cached click over HTTP, median", 1000 * statistics.median(seconds), "ms")
+    report.add("… beyond the decoder, median", float(np.median(beyond_ms)), "ms", most=8)
+    report.add("… beyond the decoder, p99", float(np.percentile(beyond_ms, 99)), "ms", most=25)
+    return seconds
+
+
+def usual_pattern(predictor: Predictor, host: str, times: int) -> list[float]:
+    """What the example backends do at each click, without the HTTP around it: download, encode, decode, SDK RLE."""
+
+    def click() -> None:
+        data = requests.get(f"{host}/data/upload/1/0.jpg", timeout=10).content
+        embedding = predictor.encode(decode_picture(data, max_pixels=10**8).rgb)
+        mask = predictor.segment(embedding, points=[(430, 420)]).masks[0].to_array()
+        json.dumps(brush.mask2rle(mask.astype(np.uint8) * 255))
+
+    return timed(click, times)
+
+
+def annotators_at_once(url: str, decoder_s: float, report: Report) -> None:
+    """Eight annotators on eight pictures, each clicking as soon as the last answer is there."""
+    answers: dict[int, list[bytes]] = {}
+
+    def work(seed: int) -> None:
+        annotator = Annotator(url)
+        answers[seed] = [annotator.predict(body)[0] for body in bodies[seed]]
+
+    bodies = {seed: clicks_on(seed, CLICKS // ANNOTATORS + 1) for seed in range(ANNOTATORS)}
+    for seed in range(ANNOTATORS):
+        Annotator(url).predict(bodies[seed][0])
+    began = time.perf_counter()
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(ANNOTATORS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed_s = time.perf_counter() - began
+    clicks_per_s = sum(len(each) for each in answers.values()) / elapsed_s
+    report.add(f"{ANNOTATORS} annotators, {ANNOTATORS} pictures: clicks per second", clicks_per_s, "1/s")
+    report.add("… of the bare decoder's rate in one thread", clicks_per_s * decoder_s, "x", least=0.7)
+    report.add("… worst IoU with the picture's own truth", min(worst_iou(seed, answers[seed]) for seed in answers), "")
+
+
+def worst_iou(seed: int, answers: list[bytes]) -> float:
+    """Of the masks answered for one picture with what is drawn on it."""
+    picture = drawing(seed)
+    truth = picture.truth(LABEL)
+    worst = 1.0
+    for answer in answers:
+        regions = [each for each in json.loads(answer)["results"][0]["result"] if each["type"] == "brushlabels"]
+        mask = rle.decode(regions[0]["value"]["rle"], picture.width_px, picture.height_px)
+        worst = min(worst, float((mask & truth).sum() / (mask | truth).sum()))
+    return worst
+
+
+def clicks_beside_a_batch(url: str, predictor: Predictor, file: bytes, names: list[str], report: Report) -> None:
+    """Clicks with nothing else going on, and clicks while a batch runs."""
+    picture = decode_picture(file, max_pixels=10**8)
+    embedding = predictor.encode(picture.rgb)
+    calls_s = [
+        timed(lambda: predictor.encode(picture.rgb), 5),
+        timed(lambda: predictor.detect(embedding, text=LABEL), 5),
+    ]
+    longest_call_ms = 1000 * max(statistics.median(each) for each in calls_s)
+    annotator, bodies = Annotator(url), clicks_on(0, CLICKS)
+    idle_ms = 1000 * np.percentile([annotator.predict(body)[1] for body in bodies], 95)
+    batch = threading.Thread(target=Annotator(url).predict, args=(request_body(names, None),))
+    batch.start()
+    beside, at = [], 0
+    while batch.is_alive():
+        beside.append(annotator.predict(bodies[at % CLICKS])[1])
+        at += 1
+        time.sleep(0.05)  # a person does not click faster, and the batch shall run too
+    busy_ms = 1000 * np.percentile(beside, 95)
+    report.add("longest model call", longest_call_ms, "ms")
+    report.add("cached click, p95, idle", float(idle_ms), "ms")
+    report.add(f"cached click, p95, while {len(names)} tasks are predicted", float(busy_ms), "ms")
+    report.add("… above idle, in model calls", float((busy_ms - idle_ms) / longest_call_ms), "x", most=1.5)
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """A redis-server of our own; yields its URL."""
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.02)
+    try:
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def clicks_from_redis(host: str, environment: dict[str, str], folder: Path, memory_s: float, report: Report) -> None:
+    """Clicks on a server that keeps nothing itself: each embedding comes from Redis."""
+    with redis_server(folder) as url:
+        settings = environment | {"REDIS_URL": url, "EMBEDDING_MEMORY_BYTES": "0", "LABEL_STUDIO_URL": host}
+        with start_backend(folder / "redis-log", env=settings) as server:
+            annotator = Annotator(server.url)
+            bodies = clicks_on(0, CLICKS // 2 + 5)
+            annotator.predict(bodies[0])
+            client = redis.Redis.from_url(url)
+            while client.dbsize() == 0:
+                time.sleep(0.01)
+            (name,) = client.keys("*embedding*")
+            transfer_s = statistics.median(timed(lambda: client.get(name), 30))
+            seconds = statistics.median(annotator.predict(body)[1] for body in bodies[5:])
+    report.add("cached click, embedding in Redis alone, median", 1000 * seconds, "ms")
+    report.add("… transfer of its bytes from Redis", 1000 * transfer_s, "ms")
+    report.add("… less the transfer / memory hit", (seconds - transfer_s) / memory_s, "x", most=2.5)
+
+
+def many_labels(predictor: Predictor, report: Report) -> None:
+    """Twenty labels on one 4K picture, most of them absent, against the bare detector calls."""
+    picture = decode_picture(jpeg(drawing(3, 3840, 2160)), max_pixels=10**8)
+    segmenter = Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(10**9)), None)  # type: ignore[arg-type]
+    present = ["red circle", "blue square", "green triangle", "circle", "square"]
+    texts = present + [f"{colour} star" for colour in ("red", "blue", "green", "yellow", "pink")]
+    texts += [f"{colour} ring" for colour in ("red", "blue", "green", "yellow", "pink")]
+    texts += [f"{colour} cross" for colour in ("red", "blue", "green", "yellow", "pink")]
+    sets = [PromptSet(text=text, label=text) for text in texts]
+    embedding = predictor.encode(picture.rgb, content_hash=picture.content_hash)
+    features = predictor.concepts.picture_features(embedding)
+    words = [predictor.concepts.text_features(text) for text in texts]
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for each in words:
+                prompts = torch.cat([each, features.cls_token.to(each.dtype)], dim=1)
+                predictor._network.detect(features, prompts)  # noqa: SLF001
+
+    bare_s = statistics.median(timed(bare, 5))
+    whole_s = statistics.median(timed(lambda: segmenter.answer_picture(picture, sets, options=AnswerOptions()), 5))
+    report.add("20 labels on one 4K picture, cached", 1000 * whole_s, "ms")
+    report.add("… over the bare detector calls", whole_s / bare_s, "x", most=1.15)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+    main()
