@@ -65,11 +65,15 @@ class Attribute(NamedTuple):
             ``parameter`` (Choices, Number) or ``textarea``.
         allowed: What it may be, for people.
         read: Reads its text; raises ``ValueError`` where it is not allowed.
+        default: What holds where it is not written, for people.
+        meaning: What it does, for people.
     """
 
     place: str
     allowed: str
     read: Callable[[str], Any]
+    default: str
+    meaning: str
 
 
 def _number(text: str, least: float, most: float) -> float:
@@ -132,21 +136,58 @@ _A_LENGTH = "a number of pixels from 0 to 100"
 _A_TRUTH = '"true" or "false"'
 
 ATTRIBUTES: dict[str, Attribute] = {
-    "model_score_threshold": Attribute("any", _A_FRACTION, _fraction),
-    "model_mask_threshold": Attribute("any", "a number between 0 and 1, neither of them", _inner_fraction),
-    "model_nms_iou": Attribute("any", _A_FRACTION, _fraction),
-    "model_max_regions": Attribute("any", "a whole number, 1 or more", _count),
-    "model_min_area": Attribute("any", _AN_AREA, _area),
-    "model_multimask": Attribute("any", _A_TRUTH, _truth),
-    "model_prompt_field": Attribute("any", 'the name of a field of the task, for example "caption"', _field),
-    "model_output": Attribute("output", _A_TRUTH, _truth),
-    "model_skip": Attribute("output", _A_TRUTH, _truth),
-    "model_smooth": Attribute("output", _A_LENGTH, _pixels),
-    "model_tolerance": Attribute("output", _A_LENGTH, _pixels),
-    "model_mode": Attribute("rectangle", '"segment", "exemplar" or "negative_exemplar"', _mode),
-    "model_parameter": Attribute("parameter", "one of " + ", ".join(f'"{each}"' for each in PARAMETERS), _parameter),
-    "model_message": Attribute("textarea", _A_TRUTH, _truth),
+    "model_score_threshold": Attribute(
+        *("any", _A_FRACTION, _fraction, "the checkpoint's, mostly 0.5"),
+        "Objects found by texts and examples need a higher detection score.",
+    ),
+    "model_mask_threshold": Attribute(
+        *("any", "a number between 0 and 1, neither of them", _inner_fraction, "0.5"),
+        "Pixels need a higher probability to belong to an object: more makes masks tighter, less makes them wider.",
+    ),
+    "model_nms_iou": Attribute(
+        *("any", _A_FRACTION, _fraction, "0.5 between prompts of one label, nothing within a prompt"),
+        "Of two objects of one label that overlap by more than this IoU the worse one is dropped.",
+    ),
+    "model_max_regions": Attribute(
+        *("any", "a whole number, 1 or more", _count, str(DEFAULT_MAX_REGIONS)),
+        "Most objects returned for a task, the best ones; the server's log says when there were more.",
+    ),
+    "model_min_area": Attribute(*("any", _AN_AREA, _area, "1"), "Smaller objects are left out."),
+    "model_multimask": Attribute(
+        *("any", _A_TRUTH, _truth, "true for a single click, else false"),
+        "Whether points and boxes take the best of three masks (part, object, group) or the model's single one.",
+    ),
+    "model_prompt_field": Attribute(
+        *("any", 'the name of a field of the task, for example "caption"', _field, "the labels are looked for"),
+        "Predictions look for what each task's data says in this field, instead of the labels.",
+    ),
+    "model_output": Attribute(
+        *("output", _A_TRUTH, _truth, "true unless the control is smart"), "Whether masks are written to the control."
+    ),
+    "model_skip": Attribute(
+        *("output", _A_TRUTH, _truth, "false"), "Leaves the control out: nothing is written to it."
+    ),
+    "model_smooth": Attribute(
+        *("output", _A_LENGTH, _pixels, "0"),
+        "Rounds outlines: spikes and notches narrower than about this go.",
+    ),
+    "model_tolerance": Attribute(
+        *("output", _A_LENGTH, _pixels, "1/1000 of the picture's longer side, at least 1"),
+        "How far the outline of a polygon or vector may move to save points; IoU with the mask stays 0.95 or more.",
+    ),
+    "model_mode": Attribute(
+        *("rectangle", '"segment", "exemplar" or "negative_exemplar"', _mode, "segment"),
+        "What a rectangle asks: cut out the object in it; find all that look like it; find none that look like it.",
+    ),
+    "model_parameter": Attribute(
+        *("parameter", "one of " + ", ".join(f'"{each}"' for each in PARAMETERS), _parameter, "by the control's name"),
+        "What the annotator's answer sets for the moment.",
+    ),
+    "model_message": Attribute(
+        *("textarea", _A_TRUTH, _truth, "false"), "Here the annotator reads why a prompt gave nothing."
+    ),
 }
+"""Every attribute. Of those at ``any``, ``Tuning`` has the fields."""
 
 _TUNING = {f"model_{field}": field for field in Tuning._fields}
 
