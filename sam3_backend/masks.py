@@ -105,13 +105,15 @@ class Mask:
         # One pass over the crop as a single row: numpy finds changes in one dimension many times as fast as in two.
         single_row = np.ascontiguousarray(self.crop).reshape(-1)
         changes = np.flatnonzero(single_row[1:] != single_row[:-1]) + 1
-        rows, columns = np.divmod(changes[changes % w != 0], w)
-        inner = (rows + y) * picture_w + columns + x
-        entered = (np.flatnonzero(self.crop[:, 0]) + y) * picture_w + x
-        left = (np.flatnonzero(self.crop[:, -1]) + y) * picture_w + x + w
-        flat = np.sort(np.concatenate([entered, inner, left]), kind="stable")
-        touching = np.flatnonzero(flat[1:-1:2] == flat[2::2]) * 2 + 1
-        return np.delete(flat, np.concatenate([touching, touching + 1])) if len(touching) else flat
+        if w == picture_w:
+            first, last = np.flatnonzero(single_row[:1]), np.flatnonzero(single_row[-1:]) + single_row.size
+            return np.concatenate([first, changes, last]) + y * picture_w
+        rows, columns = np.divmod(changes, w)
+        is_inner = columns != 0
+        inner = rows[is_inner] * picture_w + columns[is_inner]
+        entered = np.flatnonzero(self.crop[:, 0]) * picture_w
+        left = np.flatnonzero(self.crop[:, -1]) * picture_w + w
+        return np.sort(np.concatenate([entered, inner, left]), kind="stable") + (y * picture_w + x)
 
 
 @dataclass(frozen=True, slots=True)

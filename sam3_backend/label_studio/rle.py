@@ -14,7 +14,7 @@ Label Studio's stream, most significant bit first, as its page and its SDK read 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -115,11 +115,12 @@ def _pack(total: int, lengths: IntArray, values: IntArray) -> list[int]:
     """The finished stream of ``total`` values: the header, then one token per run, or several for a long one."""
     index = np.searchsorted(1 << _SIZES, lengths).clip(max=len(_RUN_BITS) - 1)
     pieces = (lengths - 1) // _LONGEST_RUN + 1
-    rests = lengths - (pieces - 1) * _LONGEST_RUN
-    # Every piece of a long run is written in the largest size, however short the last one is.
-    index, values = np.repeat(index, pieces), np.repeat(values, pieces)
-    lengths = np.full(len(index), _LONGEST_RUN, dtype=np.int64)
-    lengths[np.cumsum(pieces) - 1] = rests
+    if len(pieces) < pieces.sum():
+        # Every piece of a long run is written in the largest size, however short the last one is.
+        rests = lengths - (pieces - 1) * _LONGEST_RUN
+        index, values = np.repeat(index, pieces), np.repeat(values, pieces)
+        lengths = np.full(len(index), _LONGEST_RUN, dtype=np.int64)
+        lengths[np.cumsum(pieces) - 1] = rests
 
     widths = 3 + _SIZES[index] + _WORD_BITS
     tokens = 1 << widths - 1 | index << widths - 3 | lengths - 1 << _WORD_BITS | values
@@ -133,7 +134,7 @@ def _pack(total: int, lengths: IntArray, values: IntArray) -> list[int]:
     tokens <<= 8 * _WINDOW_BYTES - widths - (starts & 7)
     for place in range(_WINDOW_BYTES):
         stream[first_byte + place] |= (tokens >> 8 * (_WINDOW_BYTES - 1 - place) & 0xFF).astype(np.uint8)
-    return cast("list[int]", stream[:-_WINDOW_BYTES].tolist())
+    return list(stream[:-_WINDOW_BYTES].tobytes())  # twice as fast as numpy's own tolist
 
 
 def _header(total: int) -> npt.NDArray[np.uint8]:
