@@ -32,7 +32,7 @@ def build_app(settings: Settings) -> Flask:
     began = time.perf_counter()
     counts = Metrics(is_multiprocess=settings.workers > 1)
     parts = compose(settings, counts.observe_stage)
-    counts.watch_store(parts.store.statistics)
+    counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting)
     parts.predictor.warm_up()
     backend = connect(settings, parts, counts.count_failure)
     facts = _facts(parts, backend.base_version)

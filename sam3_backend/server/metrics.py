@@ -59,7 +59,14 @@ class Metrics:
             "sam3_embedding_bytes", "Bytes of embeddings in memory.", registry=registry, multiprocess_mode="livesum"
         )
         self._kept = Gauge("sam3_embeddings", "Embeddings in memory.", registry=registry, multiprocess_mode="livesum")
+        self._waiting = Gauge(
+            "sam3_model_calls_waiting",
+            "Model calls that wait for the device.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self._lock = threading.Lock()
+        self._calls_waiting: Callable[[], int] = lambda: 0
         self._statistics: Callable[[], StoreStatistics] | None = None
         self._last_lookups = {"hit": 0, "joined": 0, "fetched": 0, "made": 0}
 
@@ -89,14 +96,21 @@ class Metrics:
     def prediction_ended(self) -> None:
         """One less predict request is being answered."""
         self._running.dec()
-        self.read_store()
+        self.read_totals()
 
-    def watch_store(self, statistics: Callable[[], StoreStatistics]) -> None:
-        """Read an embedding store's running totals after every prediction and before every look at the numbers."""
+    def watch(self, statistics: Callable[[], StoreStatistics], calls_waiting: Callable[[], int] = lambda: 0) -> None:
+        """Read running totals after every prediction and before every look at the numbers.
+
+        Args:
+            statistics: The embedding store's.
+            calls_waiting: How many model calls wait for the device.
+        """
         self._statistics = statistics
+        self._calls_waiting = calls_waiting
 
-    def read_store(self) -> None:
-        """Bring what is counted of the embedding store up to date."""
+    def read_totals(self) -> None:
+        """Bring what is counted elsewhere up to date."""
+        self._waiting.set(self._calls_waiting())
         if self._statistics is None:
             return
         with self._lock:
@@ -110,7 +124,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """Everything counted, in Prometheus' text format."""
-        self.read_store()
+        self.read_totals()
         registry = self._registry
         if self._is_multiprocess:
             registry = CollectorRegistry()

@@ -39,9 +39,9 @@ def test_failures_are_counted_by_code() -> None:
 def test_the_stores_running_totals_are_not_counted_twice() -> None:
     counts = Metrics()
     totals = [StoreStatistics(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
-    counts.watch_store(lambda: totals[0])
-    counts.read_store()
-    counts.read_store()
+    counts.watch(lambda: totals[0], lambda: 5)
+    counts.read_totals()
+    counts.read_totals()
     totals[0] = StoreStatistics(hits=7, joined=1, fetched=1, made=2, kept=3, kept_bytes=150)
     text = lines(counts)
     assert 'sam3_embedding_lookups_total{outcome="hit"} 7.0' in text
@@ -50,6 +50,7 @@ def test_the_stores_running_totals_are_not_counted_twice() -> None:
     assert 'sam3_embedding_lookups_total{outcome="made"} 2.0' in text
     assert "sam3_embedding_bytes 150.0" in text
     assert "sam3_embeddings 3.0" in text
+    assert "sam3_model_calls_waiting 5.0" in text
 
 
 def test_two_servers_in_one_process_count_apart() -> None:
