@@ -262,7 +262,7 @@ class Predictor:
         return threshold
 
     def _tensor(self, values: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.from_numpy(values).to(self._device)
+        return torch.tensor(values, device=self._device)  # a copy: what is handed back may be read-only
 
 
 def _concept_prompt(text: str | None, exemplars: npt.ArrayLike | None, picture_hw: tuple[int, int]) -> ConceptPrompt:

@@ -27,7 +27,7 @@ def test_label_studio_takes_an_example_too(name):
 
 
 def test_the_tags_example_looks_for_what_its_labels_stand_for():
-    asked = [(each.text, each.label) for each in label_prompts(LabelConfig.parse(CONFIGS["tags"]))]
+    asked = [(each.text, each.label) for each in label_prompts(LabelConfig.parse(CONFIGS["tags"]), {})]
     assert asked == [
         ("car", "Vehicle"),
         ("truck", "Vehicle"),
