@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -42,7 +43,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     parser = commands.add_parser(
         "doctor",
         help="check settings, checkpoint, device, port, Label Studio and Redis",
-        description="Check everything the server needs, and say what to do about what is missing. Changes nothing.",
+        description="Check everything the server needs, and say what to do about what is missing. Changes nothing, "
+        "but fetches a checkpoint that is named by its hub id.",
     )
     parser.add_argument("--checkpoint", metavar="C", help="hub id, directory, sam3.pt or demo [MODEL_CHECKPOINT]")
     return parser
@@ -90,17 +92,29 @@ def findings(settings: Settings) -> Iterator[Finding]:
 def _checkpoint(settings: Settings) -> Finding:
     from sam3_backend.model.checkpoint import open_checkpoint
 
-    token = settings.hf_token
-    found = open_checkpoint(
-        settings.model_checkpoint,
-        hf_token=token.get_secret_value() if token else None,
-        offline=settings.hf_hub_offline,
+    name, token = settings.model_checkpoint, settings.hf_token
+    opened = open_checkpoint(
+        name, hf_token=token.get_secret_value() if token else None, offline=settings.hf_hub_offline
     )
-    millions = sum(tensor.numel() for tensor in found.tensors.values()) / 1e6
-    words = f"{found.name}, {len(found.tensors)} tensors, {millions:,.1f} M parameters."
-    if found.name == "demo":
+    if name != "demo" and not Path(name).expanduser().exists():
+        return Finding("checkpoint", "good", f"{opened.name} from the hub, {len(opened.tensors)} tensors.")
+    words = _describe(name)
+    if name == "demo":
         return Finding("checkpoint", "advice", f"{words} It only knows drawn shapes; set MODEL_CHECKPOINT for SAM 3.")
     return Finding("checkpoint", "good", words)
+
+
+def _describe(name: str) -> str:
+    """What a checkpoint on this machine is, in a sentence or two."""
+    from sam3_backend.model.checkpoint_info import describe_checkpoint
+
+    info = describe_checkpoint(name)
+    files = "; ".join(f"{each.path.name} {each.size_bytes:,} bytes, SHA-256 {each.sha256}" for each in info.files)
+    return (
+        f"{info.name}, a {info.kind}, {info.parameters / 1e6:,.1f} M parameters in {', '.join(info.dtypes)}; answers "
+        f"{' and '.join(info.heads)}; {info.layers} layers of {info.width}, {info.text_tower} text tower, "
+        f"{info.input_size_px} px input. {files}{' (as Meta published it)' if info.is_published else ''}."
+    )
 
 
 def _device(settings: Settings) -> Finding:

@@ -6,11 +6,13 @@ Coordinates on this command line are pixels of the upright picture.
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam3_backend.errors import ImageError, InvalidPrompt
+from sam3_backend.errors import BackendError, ImageError, InvalidPrompt
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.settings import Settings
 
@@ -58,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         InvalidPrompt: The prompts cannot be answered.
         ImageError: The file is not a picture that can be read.
+        BackendError: The result cannot be written.
         CheckpointError: The checkpoint cannot be used.
         SettingsError: A setting cannot be used.
     """
@@ -150,21 +153,21 @@ def _box(xyxy_px: tuple[float, ...], width_px: int, height_px: int) -> Box:
 def _write(
     options: argparse.Namespace, picture: Picture, answer: Answer, checkpoint: str, timings_ms: dict[str, float]
 ) -> None:
-    import json
-    import sys
+    try:
+        if options.json:
+            text = json.dumps(describe(answer, checkpoint, timings_ms)) + "\n"
+            if options.json == "-":
+                sys.stdout.write(text)
+            else:
+                Path(options.json).write_text(text, encoding="utf-8")
+        if options.overlay:
+            from PIL import Image
 
-    if options.json:
-        text = json.dumps(describe(answer, checkpoint, timings_ms))
-        if options.json == "-":
-            sys.stdout.write(text + "\n")
-        else:
-            Path(options.json).write_text(text + "\n", encoding="utf-8")
-    if options.overlay:
-        from PIL import Image
+            from sam3_backend.overlay import draw
 
-        from sam3_backend.overlay import draw
-
-        Image.fromarray(draw(picture.rgb, answer.found)).save(options.overlay)
+            Image.fromarray(draw(picture.rgb, answer.found)).save(options.overlay)
+    except (OSError, ValueError) as fault:  # ValueError: a file name that ends like no kind of picture
+        raise BackendError(f"The result cannot be written: {fault}.") from fault
 
 
 def _tell(answer: Answer, checkpoint: str, notice: str | None, *, is_json_on_stdout: bool) -> None:

@@ -134,10 +134,18 @@ class TestSegment:
 
     def test_draws_what_was_found(self, parts: RecordingParts, picture: str, tmp_path: Path) -> None:
         assert cli.main(["segment", picture, "--text", "car", "--overlay", str(tmp_path / "o.png")]) == 0
-        drawn = np.asarray(Image.open(tmp_path / "o.png"))
+        with Image.open(tmp_path / "o.png") as image:
+            drawn = np.asarray(image)
         assert drawn.shape == (HEIGHT_PX, WIDTH_PX, 3)
         assert (drawn[30:55, 60:110] != 200).any(axis=2).all()
         assert (drawn[70:, 130:] == 200).all()
+
+    @pytest.mark.parametrize("option", [["--json", "/nowhere/out.json"], ["--overlay", "out.unknown"]])
+    def test_a_result_that_cannot_be_written_fails_with_one_line(
+        self, parts: RecordingParts, picture: str, capsys: pytest.CaptureFixture[str], option: list[str]
+    ) -> None:
+        assert cli.main(["segment", picture, "--text", "car", *option]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
 
     def test_finding_nothing_is_no_failure(self, parts: RecordingParts, picture: str, tmp_path: Path) -> None:
         parts.answer = ()
