@@ -126,7 +126,7 @@ def to_network_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     points: dict[int, Tensor] = {}
     for name, tensor in published.items():
-        if _UNUSED.match(name):
+        if is_unused(name):
             continue
         ours = network_name(name)
         point = _POINT.match(ours)
@@ -138,6 +138,11 @@ def to_network_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
         stacked = torch.cat([points[index] for index in sorted(points)])
         named["tracker_model.prompt_encoder.point_embed.weight"] = stacked
     return named
+
+
+def is_unused(name: str) -> bool:
+    """Whether one of Meta's tensors serves video, or follows from the dimensions, and is not read."""
+    return _UNUSED.match(name) is not None
 
 
 def network_name(name: str) -> str:

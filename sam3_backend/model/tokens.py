@@ -45,13 +45,8 @@ class TextTokens:
     @classmethod
     def of_clip(cls) -> TextTokens:
         """CLIP's vocabulary, which every published SAM 3 reads."""
-        packed = resources.files("sam3_backend.model") / "vocabulary" / "clip_merges.txt.gz"
-        merges = gzip.decompress(packed.read_bytes()).decode().split("\n")[:-1]
-        letters = list(_byte_letters())
-        pieces = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
-        vocabulary = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-        pairs = [(first, second) for first, second in (merge.split(" ") for merge in merges)]
-        return cls(CLIPTokenizer(vocab=vocabulary, merges=pairs).backend_tokenizer)
+        vocabulary, merges = clip_vocabulary()
+        return cls(CLIPTokenizer(vocab=vocabulary, merges=merges).backend_tokenizer)
 
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, start and end token included.
@@ -66,6 +61,17 @@ class TextTokens:
                 "(about 20 words). Use a short noun phrase."
             )
         return ids
+
+
+def clip_vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids of CLIP's word pieces, and the pairs they are merged from, in order."""
+    packed = resources.files("sam3_backend.model") / "vocabulary" / "clip_merges.txt.gz"
+    lines = gzip.decompress(packed.read_bytes()).decode().splitlines()
+    merges = [(first, second) for first, second in (line.split(" ") for line in lines)]
+    letters = list(_byte_letters())
+    pieces = [*letters, *(letter + "</w>" for letter in letters), *(first + second for first, second in merges)]
+    ids = {piece: index for index, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
+    return ids, merges
 
 
 def _byte_letters() -> Iterator[str]:
