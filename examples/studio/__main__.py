@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 LABEL_CONFIG = ROOT / "examples" / "recommended" / "label_config.xml"
 TITLE = "SAM 3 sample"
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> int:

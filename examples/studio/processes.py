@@ -66,10 +66,14 @@ class Server:
             ServerError: It ended, or did not answer in time; the message quotes its log. It is stopped.
         """
         deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline and self._process.poll() is None:
-            if answers(self.url + path):
-                return
-            time.sleep(0.25)
+        try:
+            while time.monotonic() < deadline and self._process.poll() is None:
+                if answers(self.url + path):
+                    return
+                time.sleep(0.25)
+        except BaseException:  # Ctrl-C, above all: nobody else knows of the process yet
+            self.stop()
+            raise
         ended = self._process.poll()
         self.stop()
         what = f"ended with {ended}" if ended is not None else f"did not answer within {within_s:.0f} s"
