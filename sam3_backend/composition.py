@@ -85,7 +85,12 @@ def connect(
     """Let the parts answer Label Studio; ``count_failure`` is told the code of each task that fails."""
     access = LabelStudioAccess.from_settings(settings)
     return LabelStudioBackend(
-        parts.segmenter, access, parts.predictor, count_failure, deadline_s=settings.predict_deadline_s
+        parts.segmenter,
+        access,
+        parts.predictor,
+        count_failure,
+        deadline_s=settings.predict_deadline_s,
+        warm_ahead=settings.warm_ahead,
     )
 
 

@@ -99,6 +99,10 @@ class Segmenter:
         embedding = self._embedding_of(location, terms, timings)
         return self._answer(embedding, prompt_sets, options or AnswerOptions(), terms, timings)
 
+    def prepare(self, location: PictureLocation, terms: Terms) -> None:
+        """Have a picture's embedding ready before anybody asks; raises as ``answer``."""
+        self._embedding_of(location, terms, Timings(self._observe))
+
     def answer_picture(
         self,
         picture: Picture,

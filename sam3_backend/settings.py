@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     embedding_ttl_s: int = Field(
         7 * 24 * 3600, ge=1, description="Seconds an embedding stays in Redis after it was written."
     )
+    warm_ahead: int = Field(
+        2, ge=0, le=50, description="Pictures of next tasks that are looked at while the device is idle; 0 for none."
+    )
 
     image_timeout_s: float = Field(8.0, gt=0, le=100, description="Longest wait for a picture's host to say anything.")
     image_download_timeout_s: float = Field(30.0, gt=0, le=100, description="Longest download of one picture in all.")

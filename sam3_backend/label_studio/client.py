@@ -21,6 +21,7 @@ from sam3_backend.errors import ImageForbidden, InvalidRequest
 from sam3_backend.images import PictureLocation
 from sam3_backend.images.location import is_within, redact
 from sam3_backend.images.network import HttpTransport
+from sam3_backend.label_studio.api import LabelStudioApi
 from sam3_backend.label_studio.tokens import authorize
 
 if TYPE_CHECKING:
@@ -130,6 +131,23 @@ class LabelStudioAccess:
             uri=uri,
             is_immutable=path.startswith(_IMMUTABLE_PATHS),
         )
+
+    def api(self, project: str | None) -> LabelStudioApi:
+        """The API of the Label Studio that a project belongs to.
+
+        Args:
+            project: The project's key, as ``/setup`` and ``/predict`` send it.
+
+        Raises:
+            InvalidRequest: Too little is known of it; says what to set.
+        """
+        with self._lock:
+            introduction = self._introductions.get(project) if project is not None else None
+        origin = self._url or (introduction.origin if introduction else None)
+        authorization = self._authorization(origin, introduction) if origin else None
+        if origin is None or authorization is None:
+            raise InvalidRequest(f"Label Studio's API cannot be asked. {_WHAT_TO_DO}")
+        return LabelStudioApi(origin, authorization, self._transport, self._timeout_s)
 
     def close(self) -> None:
         """Close all connections."""

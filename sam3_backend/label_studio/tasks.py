@@ -167,13 +167,13 @@ def _read(
 
 def _labelled_task(task: Mapping[str, Any], config: LabelConfig) -> TaskRequest:
     prompts = label_prompts(config, task.get("data"))
-    return TaskRequest(_task_id(task), _uri(task, config) if prompts else "", prompts)
+    return TaskRequest(_task_id(task), picture_uri(task, config) if prompts else "", prompts)
 
 
 def _prompted_task(
     task: Mapping[str, Any], config: LabelConfig, prompts: tuple[PromptSet, ...], prompt_ids: set[str]
 ) -> TaskRequest:
-    uri = _uri(task, config) if prompts else ""
+    uri = picture_uri(task, config) if prompts else ""
     return TaskRequest(_task_id(task), uri, prompts, accepted_by_asker(task, prompt_ids))
 
 
@@ -182,7 +182,12 @@ def _task_id(task: Mapping[str, Any]) -> int | None:
     return number if isinstance(number, int) and not isinstance(number, bool) else None
 
 
-def _uri(task: Mapping[str, Any], config: LabelConfig) -> str:
+def picture_uri(task: Mapping[str, Any], config: LabelConfig) -> str:
+    """Where a task says that its picture is.
+
+    Raises:
+        InvalidRequest: It does not.
+    """
     uri = _field(task.get("data"), config.data_key)
     if not isinstance(uri, str) or not uri.strip():
         raise InvalidRequest(f'The task has no picture in its field "{config.data_key}".')
