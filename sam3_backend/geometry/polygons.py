@@ -35,7 +35,7 @@ MAX_DROPPED_PARTS = 0.02
 MAX_FILLED_HOLES = 0.01
 """Share of a part's area that its smallest holes may add up to and still be filled."""
 
-TOLERANCE_OF_SIDE = 1 / 1000
+TOLERANCE_OF_SIDE = 1 / 400
 """Default tolerance as a share of the picture's longer side, at least one pixel."""
 
 _LEAST_POINTS = 3
@@ -66,7 +66,7 @@ def polygons(mask: Mask, *, tolerance_px: float | None = None) -> list[Polygon]:
     Args:
         mask: The object.
         tolerance_px: How far an outline may be moved to save points, in pixels (Douglas-Peucker); halved where the
-            polygon would no longer cover its part with IoU 0.975. None for 1/1000 of the picture's longer side, at
+            polygon would no longer cover its part with IoU 0.975. None for 1/400 of the picture's longer side, at
             least 1 px.
     """
     if tolerance_px is None:

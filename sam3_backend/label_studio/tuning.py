@@ -172,7 +172,7 @@ ATTRIBUTES: dict[str, Attribute] = {
         "Rounds outlines: spikes and notches narrower than about this go.",
     ),
     "model_tolerance": Attribute(
-        *("output", _A_LENGTH, _pixels, "1/1000 of the picture's longer side, at least 1"),
+        *("output", _A_LENGTH, _pixels, "1/400 of the picture's longer side, at least 1"),
         "How far the outline of a polygon or vector may move to save points; IoU with the mask stays 0.95 or more.",
     ),
     "model_mode": Attribute(

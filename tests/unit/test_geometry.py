@@ -109,7 +109,7 @@ def test_a_mask_on_the_border_reaches_the_border() -> None:
 def test_simplified_polygons_have_few_points() -> None:
     (polygon,) = polygons(Mask.from_array(disc(80, 60, 40)))
 
-    assert len(polygon.points) < 40
+    assert len(polygon.points) < 30
 
 
 def test_a_larger_tolerance_gives_fewer_points() -> None:
