@@ -15,6 +15,8 @@ from training.network import Network, grid_centres
 from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
     from training.batches import Pictures, Prompts
     from training.wiring import Detections
 
@@ -187,6 +189,26 @@ def _masks_loss(
     cover = pictures.cover[prompts.picture[prompt], index[prompt, target]]
     log["mask"] = float(cell_iou(logits, cover).mean())
     return 2 * mask_loss(logits, cover).mean()
+
+
+def likeness_loss(
+    network: Network, found: Detections, pictures: Pictures, prompts: Prompts, tokenizer: CLIPTokenizer, log: Log
+) -> Tensor:
+    """An exemplar should say to the detector what its colour and shape would say in words.
+
+    The squared distance of an exemplar's token to the last text token of its instance's name ("red circle"), relative
+    to that token's size. Counted for prompts that show an exemplar and ask for its kind alone.
+    """
+    shown = [i for i in range(len(prompts.targets)) if prompts.alone[i]]
+    if not shown:
+        return torch.zeros(())
+    kinds = [pictures.attributes[int(prompts.picture[i])][prompts.targets[i][0]] for i in shown]
+    coded = tokenizer([f"{colour} {shape}" for shape, colour in kinds], return_tensors="pt")
+    with torch.no_grad():
+        said = network.detector.get_text_features(**coded).pooler_output[:, -1].float()
+    likeness = (found.exemplars[shown, 0].float() - said).square().mean() / said.square().mean()
+    log["likeness"] = float(likeness.detach())
+    return likeness
 
 
 def token_loss(network: Network, tokens: Tensor, pictures: Pictures, log: Log) -> Tensor:

@@ -30,7 +30,7 @@ class Sizes:
         grid: image tokens per side. Masks come out at 4 * grid.
         patch: pixels per token and side.
         vit_width, vit_layers, vit_heads: the image encoder.
-        window: side of the attention windows in tokens (also the unit of RoPE).
+        window: side of the attention windows in tokens; the picture spans as many RoPE units in global layers.
         global_layers: encoder layers that attend to the whole picture.
         width: of FPN, detector, geometry encoder and click decoder; divisible by 8.
         encoder_layers, decoder_layers: of the detector.
@@ -38,17 +38,17 @@ class Sizes:
         vocabulary: tokens.
     """
 
-    grid: int = 28
-    patch: int = 14
+    grid: int = 24
+    patch: int = 16
     vit_width: int = 128
     vit_layers: int = 5
     vit_heads: int = 4
-    window: int = 14
-    global_layers: tuple[int, ...] = (1, 3, 4)
+    window: int = 16
+    global_layers: tuple[int, ...] = (0, 1, 2, 3, 4)
     width: int = 64
     encoder_layers: int = 2
     decoder_layers: int = 3
-    queries: int = 49
+    queries: int = 16
     vocabulary: int = 1420
 
     @property
@@ -208,7 +208,7 @@ def grid_centres(count: int) -> Tensor:
 
 @torch.no_grad()
 def warm_start(network: Network, checkpoint: Path) -> list[str]:
-    """Takes over a checkpoint's weights, also those of another grid or another number of queries.
+    """Takes over a checkpoint's weights, also those of another grid, patch size or number of queries.
 
     Returns:
         Names of the checkpoint's tensors that found no place.
@@ -232,7 +232,10 @@ def warm_start(network: Network, checkpoint: Path) -> list[str]:
 
 
 def _regrid(value: Tensor, shape: torch.Size) -> Tensor:
-    """Bicubic resize of a [n*n, C] or [1, n*n, C] table to m*m rows; anything else comes back as it is."""
+    """Bicubic resize of a patch kernel, or of a [n*n, C] or [1, n*n, C] table to m*m rows; else the value as it is."""
+    if value.dim() == 4 and value.shape[:2] == shape[:2]:
+        shrink = value.shape[-1] * value.shape[-2] / (shape[-1] * shape[-2])
+        return functional.interpolate(value, shape[-2:], mode="bicubic", align_corners=False) * shrink
     rows, width = value.shape[-2:]
     old, new = math.isqrt(rows), math.isqrt(shape[-2])
     if value.dim() > 3 or width != shape[-1] or old * old != rows or new * new != shape[-2]:

@@ -40,7 +40,7 @@ class Settings:
             of the two).
     """
 
-    area_px: tuple[int, int] = (392 * 392, 392 * 392)
+    area_px: tuple[int, int] = (384 * 384, 384 * 384)
     aspect: tuple[float, float] = (0.6, 1.7)
     count: tuple[int, int] = (4, 12)
     size: tuple[float, float] = (0.036, 0.5)

@@ -13,6 +13,8 @@ import logging
 import os
 import random
 import shutil
+import signal
+import threading
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +28,7 @@ from torch.multiprocessing.spawn import spawn
 from training import words
 from training.batches import Pictures, ask, draw_pictures
 from training.clicks import click_loss
-from training.losses import Log, detection_loss, token_loss
+from training.losses import Log, detection_loss, likeness_loss, token_loss
 from training.muon import Muon, split
 from training.network import Network, Sizes, export, sizes_of, warm_start
 from training.shapes import Settings
@@ -69,8 +71,8 @@ class Plan:
     batch: int = 8
     masked: int = 4
     clicked: int = 4
-    texts: int = 3
-    exemplars: int = 1
+    texts: int = 2
+    exemplars: int = 2
     objects: int = 6
     rate: float = 8e-4
     leak: float = 0.3
@@ -193,6 +195,7 @@ class _Trainer:
         found = detect(network, views.detector, prompts, masked)
         total = token_loss(network, views.tokens, pictures, losses)
         total = total + detection_loss(network, found, pictures, prompts, masked, losses)
+        total = total + 2 * likeness_loss(network, found, pictures, prompts, self.tokenizer, losses)
         return total + click_loss(network, views.tracker, _last(pictures, plan.clicked), rng, plan.objects, losses)
 
     def _update(self, loss: Tensor, done: float) -> None:
@@ -248,14 +251,17 @@ def _last(pictures: Pictures, count: int) -> Pictures:
 
 
 def _work(worker: int, plan: Plan, shared: Tensor | None) -> None:
-    """A worker process: steps until the time is up; worker 0 also logs, saves and exports."""
+    """A worker process: steps until the time is up or SIGTERM comes; worker 0 also logs, saves and exports."""
+    told_to_stop = threading.Event()
+    if shared is not None:
+        signal.signal(signal.SIGTERM, lambda *_: told_to_stop.set())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     torch.set_num_threads(1)
     trainer = _Trainer(worker, plan, shared)
     before, start = trainer.done, time.monotonic()
     saved, sums = start, defaultdict(list)
     done = before
-    while done < 1:
+    while done < 1 and not told_to_stop.is_set():
         for name, value in trainer.step(done).items():
             sums[name].append(value)
         now = time.monotonic()
@@ -267,7 +273,7 @@ def _work(worker: int, plan: Plan, shared: Tensor | None) -> None:
             trainer.save(done)
             saved = now
     if worker == 0:
-        trainer.save(1.0)
+        trainer.save(min(1.0, done))
 
 
 def _report(plan: Plan, trainer: _Trainer, minutes: float, sums: dict[str, list[float]]) -> None:

@@ -3,56 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 import torch
+from conftest import TINY, tiny_run
 
 from sam3_backend import Predictor
 from training.batches import draw_pictures, to_pictures, to_prompts
 from training.concepts import Concept
 from training.losses import assign, mask_loss
 from training.muon import orthogonalised
-from training.network import Network, Sizes
+from training.network import Network
 from training.shapes import Settings, draw
-from training.train import Plan, train
 from training.words import known_words
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-TINY = Sizes(
-    grid=8,
-    window=4,
-    vit_width=32,
-    vit_layers=2,
-    global_layers=(1,),
-    width=16,
-    encoder_layers=1,
-    decoder_layers=2,
-    queries=9,
-)
-
-
-def plan(out: Path, **changes: object) -> Plan:
-    small = {"steps": 3, "workers": 1, "batch": 2, "masked": 1, "clicked": 1, "objects": 2, "sizes": TINY}
-    return Plan(out, settings=Settings(count=(2, 4)), **{**small, **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quiet_tokenizers() -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("trained")
-    threads = torch.get_num_threads()
-    train(plan(out))
-    torch.set_num_threads(threads)
-    return out
 
 
 def test_a_run_leaves_a_checkpoint_that_answers(trained: Path) -> None:
@@ -63,10 +30,13 @@ def test_a_run_leaves_a_checkpoint_that_answers(trained: Path) -> None:
 
 
 def test_the_same_seed_trains_the_same_weights(trained: Path, tmp_path: Path) -> None:
-    threads = torch.get_num_threads()
-    train(plan(tmp_path))
-    torch.set_num_threads(threads)
-    assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    again = tiny_run(tmp_path)
+    assert (again / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+
+
+def test_another_seed_trains_other_weights(trained: Path, tmp_path: Path) -> None:
+    other = tiny_run(tmp_path, seed=1, steps=1)
+    assert (other / "model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
 
 
 def test_a_run_can_be_resumed(trained: Path) -> None:
