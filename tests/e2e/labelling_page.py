@@ -59,12 +59,21 @@ class LabellingPage:
         switch.check(force=True)  # the visible half of the switch lies over the checkbox
         expect(self._smart_tools.first).to_be_visible()
 
-    def choose(self, tool: Tool, label: str) -> None:
-        """Pick a smart tool and a label for the next prompt."""
+    def choose(self, tool: Tool, label: str, *, view: str | None = None, nth: int = 0) -> None:
+        """Pick a smart tool and a label for the next prompt.
+
+        Args:
+            tool: What to point with.
+            label: The label's text.
+            view: Class of the view that holds the label's control, after ``sam3-``; the tool's name by default.
+            nth: Which of several smart tools of this kind, in the order of their controls in the config.
+        """
         self._smart_tools.first.hover()
-        button = self.page.locator(f'button.lsf-tool_smart[aria-label="{SMART_TOOLS[tool]}"]')
+        named = self.page.locator(f'button.lsf-tool_smart[aria-label="{SMART_TOOLS[tool]}"]')
+        # A smart tool that is the only one has no name.
+        button = named.nth(nth) if self._smart_tools.count() > 1 else self._smart_tools.first
         button.click()
-        wanted = self.page.locator(f".sam3-{tool} .lsf-label").filter(has_text=label)
+        wanted = self.page.locator(f".sam3-{view or tool} .lsf-label").filter(has_text=label)
         if "lsf-label_selected" not in (wanted.get_attribute("class") or ""):
             wanted.click()
         expect(wanted).to_contain_class("lsf-label_selected")
