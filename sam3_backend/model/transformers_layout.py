@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sam3_backend.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -47,7 +48,16 @@ def read_directory(directory: Path) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{shard} is damaged or incomplete ({fault}). Download it again and compare its size with the original."
             ) from fault
-    named = {_network_name(name): tensor for name, tensor in found.items()}
+    return for_pictures(found)
+
+
+def for_pictures(saved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A saved model's tensors under the network's names, without what is for video.
+
+    Args:
+        saved: By the names of a video model or of a detector.
+    """
+    named = {_network_name(name): tensor for name, tensor in saved.items()}
     return {name: tensor for name, tensor in named.items() if not (_VIDEO_ONLY.match(name) or _RECOMPUTED.search(name))}
 
 

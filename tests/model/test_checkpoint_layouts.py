@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import Sam3Config, Sam3LiteTextConfig
+from transformers import Sam3Config, Sam3LiteTextConfig, Sam3VideoConfig, Sam3VideoModel
 from transformers.models.sam3.modeling_sam3 import Sam3Model
 from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextModel
 
 from sam3_backend import Predictor
 from sam3_backend.errors import InvalidPrompt
+from sam3_backend.model.architecture import Architecture
 from sam3_backend.model.checkpoint import DEMO_DIRECTORY, open_checkpoint
 from sam3_backend.model.checkpoint_info import describe_checkpoint
 from sam3_backend.model.key_mapping import to_network_names
+from sam3_backend.model.network import Sam3Network
 from sam3_backend.model.tokens import TextTokens
-from sam3_backend.model.weights import fingerprint, require_fit_of
+from sam3_backend.model.transformers_layout import for_pictures
+from sam3_backend.model.weights import fingerprint, require_fit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,11 +150,11 @@ def test_a_published_file_is_described(reference_checkpoint: Path) -> None:
     assert info.dtypes == ("float32",)
 
 
-def test_the_published_dimensions_need_848_million_parameters(tmp_path: Path) -> None:
-    from sam3_backend.model.architecture import Architecture
-    from sam3_backend.model.network import Sam3Network
-
+def test_the_published_dimensions_are_those_of_848_million_parameters_and_of_transformers_video_model() -> None:
     with torch.device("meta"):
         network = Sam3Network(Architecture.published())
+        video = Sam3VideoModel(Sam3VideoConfig())
     assert sum(each.numel() for each in network.parameters()) == pytest.approx(848e6, rel=0.01)
-    assert require_fit_of(open_checkpoint("demo")).architecture.input_size_px > 0
+    require_fit(network.state_dict(), for_pictures(video.state_dict()))
+    from_config = Architecture.from_json(Sam3VideoConfig().to_dict())
+    assert from_config.to_json() == Architecture.published().to_json()
