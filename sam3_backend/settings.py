@@ -6,7 +6,7 @@ names every bad value at once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,7 +26,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on. 0.0.0.0 for every interface.")
     port: int = Field(9090, ge=0, le=65535, description="Port to listen on.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes; each holds a model of its own.")
+    workers: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = Field(
+        1, description="Worker processes; each holds a model of its own. auto: one on each GPU."
+    )
     threads: int = Field(
         16, ge=1, le=256, description="Predictions a worker takes on at once; more are answered 'busy' (503)."
     )
@@ -113,8 +115,10 @@ class Settings(BaseSettings):
         try:
             return cls(**overrides)  # type: ignore[arg-type]  # this is where they are checked
         except ValidationError as fault:
-            lines = [
-                f"{'.'.join(map(str, each['loc'])).upper()}: {each['msg'].removeprefix('Value error, ')}"
-                for each in fault.errors()
-            ]
+            faults: dict[str, list[str]] = {}
+            for each in fault.errors():
+                # A variable that may be of two kinds fails twice; it is one variable all the same.
+                name = str(each["loc"][0]).upper()
+                faults.setdefault(name, []).append(each["msg"].removeprefix("Value error, "))
+            lines = [f"{name}: {', or: '.join(messages)}" for name, messages in faults.items()]
             raise SettingsError("These settings cannot be used:\n  " + "\n  ".join(lines)) from fault

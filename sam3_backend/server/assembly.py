@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def build_app(settings: Settings) -> Flask:
+def build_app(settings: Settings, *, workers: int = 1) -> Flask:
     """The application with a warm model.
+
+    Args:
+        settings: Everything the application needs.
+        workers: How many processes share the port.
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
         SettingsError: There is no such device or precision.
     """
     began = time.perf_counter()
-    counts = Metrics(is_multiprocess=settings.workers > 1)
+    counts = Metrics(is_multiprocess=workers > 1)
     parts = compose(settings, counts.observe_stage)
     counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting)
     parts.predictor.warm_up()

@@ -19,11 +19,13 @@ from gunicorn.glogging import Logger
 
 from sam3_backend.errors import BackendError, SettingsError
 from sam3_backend.server import logs
+from sam3_backend.server.placement import place
 
 if TYPE_CHECKING:
     from flask import Flask
     from gunicorn.workers.base import Worker
 
+    from sam3_backend.server.placement import Placement
     from sam3_backend.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -48,8 +50,9 @@ def serve(settings: Settings) -> NoReturn:
         SystemExit: 0 after a stop that was asked for, 1 where the model cannot be loaded.
     """
     logs.configure(settings.log_level)
+    placement = place(settings)
     listener = _bind(settings.host, settings.port)
-    _ServerArbiter(_ServerApplication(settings), listener).run()
+    _ServerArbiter(_ServerApplication(settings, placement), listener).run()
     raise SystemExit(0)
 
 
@@ -85,15 +88,17 @@ def _bind(host: str, port: int) -> _Listener:
 class _ServerApplication(BaseApplication):  # type: ignore[misc]
     """What gunicorn runs, configured from our settings alone."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, placement: Placement) -> None:
         self._settings = settings
-        self._metrics_directory = tempfile.mkdtemp(prefix="sam3-metrics-") if settings.workers > 1 else None
+        self._placement = placement
+        self._slot = 0
+        self._metrics_directory = tempfile.mkdtemp(prefix="sam3-metrics-") if placement.workers > 1 else None
         super().__init__()
 
     def load_config(self) -> None:
         settings = self._settings
         configuration: dict[str, Any] = {
-            "workers": settings.workers,
+            "workers": self._placement.workers,
             "worker_class": "gthread",
             "threads": settings.threads + RESERVED_THREADS,
             "timeout": 0,  # a worker's heartbeat says nothing about a long prediction, and loading takes what it takes
@@ -102,6 +107,7 @@ class _ServerApplication(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "logger_class": _ServerLog,
             "loglevel": "debug" if settings.log_level == "DEBUG" else "warning",
+            "pre_fork": self._give_slot,
             "post_worker_init": _listen,
             "child_exit": self._forget_worker,
             "on_exit": self._clean_up,
@@ -121,11 +127,16 @@ class _ServerApplication(BaseApplication):  # type: ignore[misc]
             # Imported here so that the parent process, which forks, never imports torch.
             from sam3_backend.server.assembly import build_app
 
-            return build_app(self._settings)
+            device = self._placement.devices[self._slot]
+            return build_app(self._settings.model_copy(update={"device": device}), workers=self._placement.workers)
         except BackendError as fault:
             logger.critical(fault.message)
             logger.debug("Cause", exc_info=fault)
             raise SystemExit(Arbiter.APP_LOAD_ERROR) from fault
+
+    def _give_slot(self, arbiter: Arbiter, worker: Worker) -> None:
+        """Before the fork: the new worker inherits its place, and with it its device."""
+        worker.slot = self._slot = self._placement.free_slot({each.slot for each in arbiter.WORKERS.values()})
 
     def _forget_worker(self, _arbiter: Arbiter, worker: Worker) -> None:
         if self._metrics_directory:
