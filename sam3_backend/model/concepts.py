@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model.answers import Detection, Detections
 from sam3_backend.model.postprocessing import to_mask
-from sam3_backend.model.prompt_inputs import to_cxcywh
+from sam3_backend.model.prompt_inputs import labelled_boxes, to_cxcywh
 from sam3_backend.model.recent import Recent
 
 if TYPE_CHECKING:
@@ -49,6 +50,20 @@ class ConceptPrompt:
     text: str = ""
     boxes_xyxy: npt.NDArray[np.float32] | None = None
     labels: npt.NDArray[np.int64] | None = None
+
+    @classmethod
+    def checked(cls, text: str | None, exemplars: npt.ArrayLike | None, picture_hw: tuple[int, int]) -> ConceptPrompt:
+        """What ``Predictor.detect`` was given, in one shape.
+
+        Raises:
+            InvalidPrompt: Neither text nor exemplars, or a box that is out of range.
+        """
+        phrase = (text or "").strip()
+        if exemplars is not None:
+            return cls(phrase, *labelled_boxes(exemplars, picture_hw))
+        if not phrase:
+            raise InvalidPrompt("A text or an exemplar is needed.")
+        return cls(phrase)
 
 
 class Concepts:

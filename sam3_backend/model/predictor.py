@@ -8,7 +8,7 @@ threads; who runs when is the scheduler's business.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +16,12 @@ import torch
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model import weights
-from sam3_backend.model.answers import Detections, Segmentation
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
+from sam3_backend.model.clicks import CLICK_FEATURES, ClickPrompt, segment
 from sam3_backend.model.concepts import ConceptPrompt, Concepts
 from sam3_backend.model.device import answering, resolve_device, resolve_dtype
-from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
 from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, as_rgb, hash_of, to_network_input
-from sam3_backend.model.prompt_inputs import labelled_boxes, labelled_points, logit_of, one_box, previous_logits
+from sam3_backend.model.prompt_inputs import logit_of
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
 if TYPE_CHECKING:
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from PIL import Image
 
+    from sam3_backend.model.answers import Detections, Segmentation
     from sam3_backend.model.network import Sam3Network
-
-CLICK_FEATURES = ("click_fine", "click_middle", "click_coarse")
-"""Names of the click decoder's tensors in an embedding; ``hidden`` is the backbone's output."""
 
 
 class Predictor:
@@ -154,7 +151,7 @@ class Predictor:
         """
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
-        prompt = _concept_prompt(text, exemplars, embedding.picture_hw)
+        prompt = ConceptPrompt.checked(text, exemplars, embedding.picture_hw)
         with answering("looking for the concept"):
             return self.concepts.detect(embedding, [prompt], threshold=threshold, cut=cut)[0]
 
@@ -183,7 +180,7 @@ class Predictor:
         """
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
-        prompts = [_concept_prompt(text, None, embedding.picture_hw) for text in texts]
+        prompts = [ConceptPrompt.checked(text, None, embedding.picture_hw) for text in texts]
         with answering("looking for the concepts"):
             return tuple(self.concepts.detect(embedding, prompts, threshold=threshold, cut=cut))
 
@@ -214,30 +211,17 @@ class Predictor:
         head = self._network.tracker_model
         if head is None:
             raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
-        if points is None and box is None:
-            raise InvalidPrompt("A point or a box is needed.")
         cut = logit_of(mask_threshold)
-        xy, labels = (None, None) if points is None else labelled_points(points, embedding.picture_hw)
-        xyxy = None if box is None else one_box(box, embedding.picture_hw)
-        logits = None if mask_logits is None else previous_logits(mask_logits, self.low_res_size_px)
-        if multimask is None:
-            multimask = xy is not None and len(xy) == 1 and xyxy is None and logits is None
-        with answering("looking for the object"):
-            masks, iou_scores = head(
-                [cast("torch.Tensor", embedding.tensors[name]) for name in CLICK_FEATURES],
-                None if xy is None else self._tensor(xy * np.float32(self.input_size_px))[None, None],
-                None if labels is None else self._tensor(labels)[None, None],
-                None if xyxy is None else self._tensor(xyxy * np.float32(self.input_size_px))[None],
-                None if logits is None else self._tensor(logits)[None, None],
-                multimask=multimask,
-            )
-            order = iou_scores[0].argsort(descending=True, stable=True)
-            found, scores = masks[0, order].cpu().numpy(), iou_scores[0, order].tolist()
-        return Segmentation(
-            masks=tuple(to_mask(fill_holes(each - cut), embedding.picture_hw) for each in found),
-            iou_scores=tuple(scores),
-            mask_logits=found.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
+        prompt = ClickPrompt.checked(
+            points,
+            box,
+            mask_logits,
+            multimask,
+            picture_hw=embedding.picture_hw,
+            low_res_size_px=self.low_res_size_px,
         )
+        with answering("looking for the object"):
+            return segment(head, embedding, prompt, frame_px=self.input_size_px, cut=cut)
 
     def warm_up(self) -> None:
         """Answer one prompt of each kind, so that the first person does not wait for one-time work."""
@@ -260,16 +244,3 @@ class Predictor:
         if not 0 <= threshold <= 1:
             raise InvalidPrompt("A threshold lies between 0 and 1.")
         return threshold
-
-    def _tensor(self, values: npt.NDArray[np.generic]) -> torch.Tensor:
-        return torch.tensor(values, device=self._device)  # a copy: what is handed back may be read-only
-
-
-def _concept_prompt(text: str | None, exemplars: npt.ArrayLike | None, picture_hw: tuple[int, int]) -> ConceptPrompt:
-    phrase = (text or "").strip()
-    if exemplars is not None:
-        boxes, labels = labelled_boxes(exemplars, picture_hw)
-        return ConceptPrompt(phrase, boxes, labels)
-    if not phrase:
-        raise InvalidPrompt("A text or an exemplar is needed.")
-    return ConceptPrompt(phrase)
