@@ -34,7 +34,7 @@ from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import decode_picture
 from sam3_backend.label_studio import rle
-from sam3_backend.model.predictor import CLICK_FEATURES
+from sam3_backend.model.clicks import CLICK_FEATURES
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.prompts import PromptSet
 from sam3_backend.segmenter import Segmenter

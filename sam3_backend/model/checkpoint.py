@@ -42,6 +42,11 @@ class Tuning:
     default_threshold: float = 0.5
     mask_nms_iou: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("default_threshold", self.default_threshold), ("mask_nms_iou", self.mask_nms_iou or 0)):
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value!r} and must lie between 0 and 1")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -134,8 +139,8 @@ def read_tuning(directory: Path) -> Tuning:
         return Tuning()
     try:
         return Tuning(**read_json(path, ""))
-    except TypeError as fault:
-        raise CheckpointError(f"{path} names a setting that does not exist: {fault}") from fault
+    except (TypeError, ValueError) as fault:
+        raise CheckpointError(f"{path} recommends what cannot be: {fault}") from fault
 
 
 def read_json(path: Path, why_needed: str) -> dict[str, Any]:

@@ -133,6 +133,12 @@ def test_a_tuning_that_does_not_exist_is_named(directory: Path) -> None:
     assert "mask_mns_iou" in _complaint(directory)
 
 
+@pytest.mark.parametrize("value", ['"high"', "2", "-1"])
+def test_a_tuning_out_of_range_is_named(directory: Path, value: str) -> None:
+    (directory / "sam3_backend.json").write_text(f'{{"default_threshold": {value}}}')
+    assert "default_threshold" in _complaint(directory)
+
+
 def test_a_broken_tokenizer_is_an_error(directory: Path) -> None:
     (directory / "tokenizer.json").write_text("{}")
     assert "tokenizer" in _complaint(directory)
