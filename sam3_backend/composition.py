@@ -80,15 +80,25 @@ def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _
 
 
 def connect(
-    settings: Settings, parts: Parts, count_failure: Callable[[str], None] = lambda _code: None
+    settings: Settings,
+    parts: Parts,
+    count_failure: Callable[[str], None] = lambda _code: None,
+    observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
 ) -> LabelStudioBackend:
-    """Let the parts answer Label Studio; ``count_failure`` is told the code of each task that fails."""
-    access = LabelStudioAccess.from_settings(settings)
+    """Let the parts answer Label Studio.
+
+    Args:
+        settings: Where Label Studio is, how long a batch may take, how far to look ahead.
+        parts: What answers prompts.
+        count_failure: Told the code of each task that fails, for metrics.
+        observe: Told each stage's name and its seconds, for metrics.
+    """
     return LabelStudioBackend(
         parts.segmenter,
-        access,
+        LabelStudioAccess.from_settings(settings),
         parts.predictor,
         count_failure,
+        observe,
         deadline_s=settings.predict_deadline_s,
         warm_ahead=settings.warm_ahead,
     )

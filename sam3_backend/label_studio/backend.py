@@ -50,7 +50,7 @@ class LabelStudioBackend:
         access: Finds pictures.
         facts: The loaded model, for the model version.
         count_failure: Told the code of each task's failure, for metrics; a failed task is no failed request.
-        observe: Told a stage's name and its seconds, for metrics: ``regions``, masks into what the page draws.
+        observe: Told a stage's name and its seconds, for metrics.
         deadline_s: Seconds after which a request is answered with what is done by then.
         warm_ahead: How many tasks ahead of an open one are looked at in advance.
     """
@@ -61,12 +61,13 @@ class LabelStudioBackend:
         access: Access,
         facts: predictions.ModelFacts,
         count_failure: Callable[[str], None] = lambda _code: None,
+        observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
         *,
         deadline_s: float = 90.0,
         warm_ahead: int = 0,
     ) -> None:
         self._access = access
-        self._predictions = Predictions(segmenter, access, facts, count_failure)
+        self._predictions = Predictions(segmenter, access, facts, count_failure, observe)
         self._warmer = Warmer(segmenter, access, warm_ahead)
         self._deadline_s = deadline_s
         self._pool = ThreadPoolExecutor(PARALLEL_TASKS, thread_name_prefix="batch")

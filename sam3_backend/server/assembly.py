@@ -38,7 +38,7 @@ def build_app(settings: Settings, *, workers: int = 1) -> Flask:
     parts = compose(settings, counts.observe_stage)
     counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting)
     parts.predictor.warm_up()
-    backend = connect(settings, parts, counts.count_failure)
+    backend = connect(settings, parts, counts.count_failure, counts.observe_stage)
     facts = _facts(parts, backend.base_version)
     app = create_app(backend, settings=settings, facts=lambda: facts, counts=counts)
     predictor = parts.predictor

@@ -82,7 +82,7 @@ class Metrics:
         self._request_seconds.labels(route).observe(seconds)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """Count one stage (download, encode, prompt, rle ...) of one task, with its wall time."""
+        """Count one stage (download, encode, prompt, regions ...) of one task, with its wall time."""
         self._stage_seconds.labels(stage).observe(seconds)
 
     def count_failure(self, code: str) -> None:

@@ -173,7 +173,7 @@ def test_metrics_tell_stages_and_where_embeddings_came_from(server: RunningServe
         assert httpx.post(f"{server.url}/predict", json=body, timeout=100).status_code == 200
     assert server.metric('sam3_embedding_lookups_total{outcome="made"}') == made + 1
     assert server.metric('sam3_embedding_lookups_total{outcome="hit"}') == hits + 1
-    for stage in ("download", "decode", "encode", "prompt"):
+    for stage in ("download", "decode", "encode", "prompt", "regions"):
         assert server.metric(f'sam3_stage_seconds_count{{stage="{stage}"}}') > 0
     assert server.metric("sam3_embedding_bytes") > 0
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from sam3_backend.embeddings.store import StoreStatistics
 from sam3_backend.server.metrics import Metrics
 
 
@@ -23,7 +24,7 @@ def test_requests_are_counted_by_route_and_status() -> None:
     assert 'sam3_request_seconds_count{route="/predict"} 3.0' in lines(counts)
 
 
-@pytest.mark.parametrize("stage", ["download", "decode", "encode", "prompt", "rle"])
+@pytest.mark.parametrize("stage", ["download", "decode", "encode", "prompt", "regions"])
 def test_stages_have_latencies(stage: str) -> None:
     counts = Metrics()
     counts.observe_stage(stage, 0.003)
@@ -38,11 +39,11 @@ def test_failures_are_counted_by_code() -> None:
 
 def test_the_stores_running_totals_are_not_counted_twice() -> None:
     counts = Metrics()
-    totals = [StoreStatistics(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
+    totals = [SimpleNamespace(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
     counts.watch(lambda: totals[0], lambda: 5)
     counts.read_totals()
     counts.read_totals()
-    totals[0] = StoreStatistics(hits=7, joined=1, fetched=1, made=2, kept=3, kept_bytes=150)
+    totals[0] = SimpleNamespace(hits=7, joined=1, fetched=1, made=2, kept=3, kept_bytes=150)
     text = lines(counts)
     assert 'sam3_embedding_lookups_total{outcome="hit"} 7.0' in text
     assert 'sam3_embedding_lookups_total{outcome="joined"} 1.0' in text
