@@ -11,13 +11,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import sam3_backend
-from sam3_backend.cli import doctor, segment, serve
+from sam3_backend.cli import connect, doctor, segment, serve, warm
 from sam3_backend.errors import BackendError, InvalidPrompt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (serve, segment, doctor)
+COMMANDS = (serve, segment, connect, warm, doctor)
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 

@@ -6,6 +6,7 @@ Faults are ``LabelStudioError`` and say what to do. Does not know what is asked 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from sam3_backend.images import Authorization
     from sam3_backend.images.network import HttpTransport
+
+_TAG = re.compile(r"<[^>]*>")
 
 
 class LabelStudioApi:
@@ -67,8 +70,7 @@ class LabelStudioApi:
                 f"{self._authorization.advice}"
             )
         if not httpx.codes.is_success(status):
-            said = answer[:300].decode(errors="replace")
-            raise LabelStudioError(f"Label Studio answered HTTP {status} for {path}: {said}")
+            raise LabelStudioError(f"Label Studio answered HTTP {status} for {path}: {_said(answer)}")
         try:
             return json.loads(answer) if answer else None
         except ValueError as fault:
@@ -91,3 +93,18 @@ class LabelStudioApi:
                 return answer.status_code, answer.read()
         except (ImageUnreachable, ImageForbidden) as fault:
             raise LabelStudioError(f"Label Studio at {self.origin} cannot be asked: {fault}") from fault
+
+
+def _said(answer: bytes) -> str:
+    """What Label Studio says in its refusal: the sentences for people where there are any."""
+    raw = answer[:300].decode(errors="replace")
+    try:
+        refusal = json.loads(answer)
+    except ValueError:
+        return raw
+    if not isinstance(refusal, dict):
+        return raw
+    faults = refusal.get("validation_errors")
+    lists = faults.values() if isinstance(faults, dict) else []
+    sentences = [str(each) for listed in lists for each in (listed if isinstance(listed, list) else [listed])]
+    return _TAG.sub("", " ".join(sentences) or str(refusal.get("detail") or raw))[:1000]
