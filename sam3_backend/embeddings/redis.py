@@ -97,10 +97,10 @@ class RedisTier:
         self.counters.hits += 1
         return embedding
 
-    def put(self, embedding: HostEmbedding) -> None:
-        """Keep an embedding for every worker."""
+    def put(self, embedding: HostEmbedding) -> bool:
+        """Keep an embedding for every worker; False if Redis does not take it."""
         value = codec.to_bytes(embedding)
-        self._ask(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), None)
+        return bool(self._ask(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), otherwise=False))
 
     def await_other(self, key: EmbeddingKey) -> HostEmbedding | None:
         """Wait while another worker makes the embedding of ``key``; None once nobody does any more."""

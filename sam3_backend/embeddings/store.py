@@ -46,16 +46,20 @@ class StoreStatistics:
         joined: Requests that waited for an embedding somebody else in this process was already making.
         fetched: Requests answered from the shared store.
         made: Requests for which the model ran.
+        unwritten: Embeddings that were made and could not be shared.
+        faults: Times the shared store did not answer as it should.
         kept: Embeddings in memory now.
         kept_bytes: Their bytes.
     """
 
-    hits: int
-    joined: int
-    fetched: int
-    made: int
-    kept: int
-    kept_bytes: int
+    hits: int = 0
+    joined: int = 0
+    fetched: int = 0
+    made: int = 0
+    unwritten: int = 0
+    faults: int = 0
+    kept: int = 0
+    kept_bytes: int = 0
 
 
 class EmbeddingStore:
@@ -118,8 +122,20 @@ class EmbeddingStore:
         """A snapshot of the counters."""
         with self._lock:
             return StoreStatistics(
-                self._hits, self._joined, self._fetched, self._made, len(self._memory), self._memory.nbytes
+                hits=self._hits,
+                joined=self._joined,
+                fetched=self._fetched,
+                made=self._made,
+                unwritten=self._shared.unwritten if self._shared else 0,
+                faults=self._shared.faults if self._shared else 0,
+                kept=len(self._memory),
+                kept_bytes=self._memory.nbytes,
             )
+
+    def flush(self) -> None:
+        """Return once every embedding made so far has been written to the shared tier, or given up."""
+        if self._shared:
+            self._shared.flush()
 
     def _fly(self, key: EmbeddingKey, make: Callable[[], Embedding], flight: Future[Embedding]) -> Embedding:
         """Find or make the embedding on behalf of everybody who waits for ``flight``."""
@@ -148,6 +164,7 @@ class _Shared:
         self._costs = Costs()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="embedding-writer")
         self._room = threading.Semaphore(MAX_PENDING_WRITES)
+        self.unwritten = 0
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
         """The embedding, and whether it had to be made."""
@@ -187,7 +204,8 @@ class _Shared:
 
         def write() -> None:
             try:
-                self._tier.put(self._transfer.to_host(embedding))
+                if not self._tier.put(self._transfer.to_host(embedding)):
+                    self.unwritten += 1
             finally:
                 self._room.release()
                 if lease:
@@ -195,5 +213,16 @@ class _Shared:
 
         if self._room.acquire(blocking=False):
             self._writer.submit(write)
-        elif lease:
+            return
+        self.unwritten += 1
+        if lease:
             lease.release()
+
+    @property
+    def faults(self) -> int:
+        """Times the tier did not answer as it should."""
+        return self._tier.counters.faults
+
+    def flush(self) -> None:
+        """Return once everything that waits to be written has been."""
+        self._writer.submit(lambda: None).result()

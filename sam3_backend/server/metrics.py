@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from sam3_backend.embeddings.store import StoreStatistics
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sam3_backend.embeddings.store import StoreStatistics
 
 REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
 STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 100)
@@ -68,7 +69,11 @@ class Metrics:
         self._lock = threading.Lock()
         self._calls_waiting: Callable[[], int] = lambda: 0
         self._statistics: Callable[[], StoreStatistics] | None = None
-        self._last_lookups = {"hit": 0, "joined": 0, "fetched": 0, "made": 0}
+        self._faults = Counter("sam3_redis_faults", "Times Redis did not answer as it should.", registry=registry)
+        self._unwritten = Counter(
+            "sam3_embeddings_unwritten", "Embeddings made and not shared through Redis.", registry=registry
+        )
+        self._last = StoreStatistics()
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request.
@@ -114,11 +119,14 @@ class Metrics:
         if self._statistics is None:
             return
         with self._lock:
-            now = self._statistics()
-            totals = {"hit": now.hits, "joined": now.joined, "fetched": now.fetched, "made": now.made}
-            for outcome, total in totals.items():
-                self._lookups.labels(outcome).inc(total - self._last_lookups[outcome])
-            self._last_lookups = totals
+            now, last = self._statistics(), self._last
+            self._lookups.labels("hit").inc(now.hits - last.hits)
+            self._lookups.labels("joined").inc(now.joined - last.joined)
+            self._lookups.labels("fetched").inc(now.fetched - last.fetched)
+            self._lookups.labels("made").inc(now.made - last.made)
+            self._faults.inc(now.faults - last.faults)
+            self._unwritten.inc(now.unwritten - last.unwritten)
+            self._last = now
         self._kept_bytes.set(now.kept_bytes)
         self._kept.set(now.kept)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
+from sam3_backend.embeddings.store import StoreStatistics
 from sam3_backend.server.metrics import Metrics
 
 
@@ -39,16 +38,17 @@ def test_failures_are_counted_by_code() -> None:
 
 def test_the_stores_running_totals_are_not_counted_twice() -> None:
     counts = Metrics()
-    totals = [SimpleNamespace(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
+    totals = [StoreStatistics(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
     counts.watch(lambda: totals[0], lambda: 5)
     counts.read_totals()
     counts.read_totals()
-    totals[0] = SimpleNamespace(hits=7, joined=1, fetched=1, made=2, kept=3, kept_bytes=150)
+    totals[0] = StoreStatistics(hits=7, joined=1, fetched=1, made=2, faults=4, kept=3, kept_bytes=150)
     text = lines(counts)
     assert 'sam3_embedding_lookups_total{outcome="hit"} 7.0' in text
     assert 'sam3_embedding_lookups_total{outcome="joined"} 1.0' in text
     assert 'sam3_embedding_lookups_total{outcome="fetched"} 1.0' in text
     assert 'sam3_embedding_lookups_total{outcome="made"} 2.0' in text
+    assert "sam3_redis_faults_total 4.0" in text
     assert "sam3_embedding_bytes 150.0" in text
     assert "sam3_embeddings 3.0" in text
     assert "sam3_model_calls_waiting 5.0" in text

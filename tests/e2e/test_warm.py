@@ -1,0 +1,57 @@
+"""``sam3-backend warm`` fills a real Redis for a project of a real Label Studio."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from examples.studio.pictures import Drawing, Shape
+from tests.local_redis import Redis
+
+if TYPE_CHECKING:
+    from examples.studio.label_studio import Project, Studio
+
+pytestmark = pytest.mark.e2e
+
+LABEL_CONFIG = """<View>
+  <Image name="image" value="$image"/>
+  <BrushLabels name="brush" toName="image" smart="false"><Label value="red circle"/></BrushLabels>
+</View>"""
+
+
+def warm(project: Project, studio: Studio, redis: Redis) -> subprocess.CompletedProcess[str]:
+    settings = {
+        "REDIS_URL": redis.url,
+        "LABEL_STUDIO_URL": studio.url,
+        "LABEL_STUDIO_API_KEY": studio.token,
+        "MODEL_CHECKPOINT": "demo",
+    }
+    command = [str(Path(sys.executable).with_name("sam3-backend")), "warm", "--project", str(project.id)]
+    return subprocess.run(
+        command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_every_picture_of_a_project_is_in_redis_and_what_fails_is_named(studio: Studio, tmp_path: Path) -> None:
+    project = studio.create_project("to be warmed", LABEL_CONFIG, predict_on_open=False)
+    drawings = [Drawing((Shape("circle", "red", (300 + 20 * number, 300), 90),)) for number in range(3)]
+    project.upload({f"warm-{number}.png": each.png() for number, each in enumerate(drawings)})
+    redis = Redis(tmp_path)
+    try:
+        first = warm(project, studio, redis)
+        assert first.returncode == 0, first.stderr
+        assert "3 encoded, 0 were ready, 0 failed." in first.stderr
+        assert "GB in Redis" in first.stderr
+        assert len(redis.client.keys("*embedding*")) == 3
+        (broken,) = project.add_tasks([{"image": "/data/upload/1/gone.png"}])
+        second = warm(project, studio, redis)
+        assert second.returncode == 1
+        assert "0 encoded, 3 were ready, 1 failed." in second.stderr
+        assert f"Task {broken}: " in second.stderr
+    finally:
+        redis.stop()
