@@ -21,6 +21,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3Model, Sam3VisionNeck
 from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextModel
 
 from sam3_backend.model.click_head import ClickHead
+from sam3_backend.model.prompted_encoder import encode_prompted, first_look
 from sam3_backend.model.query_decoder import decode_queries
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
@@ -36,12 +37,14 @@ class PictureFeatures:
 
     Attributes:
         levels: Feature pyramid, finest first: (1, C, 4g, 4g), (1, C, 2g, 2g), (1, C, g, g), g the patch grid's side.
-        positions: (1, C, g, g) float32 position encoding of the coarsest level.
+        positions: (1, g * g, C) float32 position encoding of the coarsest level.
+        looked: (1, g * g, C), the coarsest level after its patches looked at each other.
         cls_token: (1, 1, C) float32, the geometry encoder's answer to "no boxes".
     """
 
     levels: tuple[Tensor, ...]
     positions: Tensor
+    looked: Tensor
     cls_token: Tensor
 
 
@@ -111,12 +114,14 @@ class Sam3Network(nn.Module):
         neck = self.detector_model.vision_encoder.neck
         levels = self._pyramid(neck, hidden)
         coarse = levels[-1]
-        positions = neck.position_encoding(coarse.shape, coarse.device, torch.float32)
+        encoding = neck.position_encoding(coarse.shape, coarse.device, torch.float32)
+        positions = _as_tokens(encoding)
+        looked = first_look(self.detector_model.detr_encoder, _as_tokens(coarse), positions.to(self.dtype))
         nothing = torch.zeros(1, 1, 4, device=coarse.device)
         is_real = torch.zeros(1, 1, dtype=torch.bool, device=coarse.device)
         # A padding box leaves the CLS token in front, and the padding behind it reaches nobody.
         cls_token = self._geometry(coarse, positions, nothing, is_real, is_real.long())[:, :1]
-        return PictureFeatures(levels=levels, positions=positions, cls_token=cls_token)
+        return PictureFeatures(levels, positions, looked, cls_token)
 
     def click_features(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The click decoder's view of a picture, finest first, in the backbone's precision.
@@ -172,18 +177,19 @@ class Sam3Network(nn.Module):
             prompts: (B, n, C) text and geometry tokens.
             prompt_mask: (B, n) bool, False at padding.
         """
-        detector, batch = self.detector_model, prompts.shape[0]
+        detector = self.detector_model
         prompts = prompts.to(self.dtype)
-        encoded = detector.detr_encoder(
-            vision_features=[features.levels[-1].expand(batch, -1, -1, -1)],
-            text_features=prompts,
-            vision_pos_embeds=[features.positions.to(self.dtype).expand(batch, -1, -1, -1)],
-            text_mask=prompt_mask,
-        ).last_hidden_state
+        encoded = encode_prompted(
+            detector.detr_encoder,
+            features.looked,
+            positions=features.positions.to(self.dtype),
+            prompts=prompts,
+            prompt_mask=prompt_mask,
+        )
         queries, boxes_xyxy, presence_logits = decode_queries(
             detector.detr_decoder,
             encoded=encoded.float(),
-            positions=features.positions.flatten(2).transpose(1, 2).expand(batch, -1, -1),
+            positions=features.positions,
             prompts=prompts.float(),
             prompt_mask=prompt_mask,
             grid_size=self.architecture.grid_size,
@@ -226,6 +232,11 @@ class Sam3Network(nn.Module):
             box_mask=is_real,
             box_labels=labels,
             img_feats=(coarse.float(),),
-            img_pos_embeds=(positions,),
+            img_pos_embeds=(positions.transpose(1, 2).reshape(coarse.shape),),
         ).last_hidden_state
         return tokens
+
+
+def _as_tokens(level: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, h * w, C)."""
+    return level.flatten(2).transpose(1, 2)

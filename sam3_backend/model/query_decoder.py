@@ -28,7 +28,7 @@ def decode_queries(
     Args:
         decoder: transformers' ``Sam3DetrDecoder``, float32.
         encoded: (B, g * g, C) float32, the picture after it met the prompt.
-        positions: (B, g * g, C) float32.
+        positions: (1, g * g, C) float32.
         prompts: (B, n, C) float32.
         prompt_mask: (B, n) bool, False at padding; None where nothing is padded.
         grid_size: g.
