@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sam3_backend.errors import Unfinished
-from sam3_backend.label_studio import predictions, warming
+from sam3_backend.label_studio import predictions, refusals, warming
 from sam3_backend.label_studio.predictions import Predictions, number_of
 from sam3_backend.label_studio.tasks import PredictRequest, TaskRequest, read_config, read_predict, read_project
 from sam3_backend.label_studio.upcoming import OpenTask, annotated_task
@@ -23,6 +23,8 @@ from sam3_backend.label_studio.warming import Warmer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sam3_backend.errors import BackendError
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +126,10 @@ class LabelStudioBackend:
             1000 * (time.monotonic() - began),
         )
         return {"results": answers}
+
+    def tell(self, payload: Mapping[str, Any], fault: BackendError) -> dict[str, Any] | None:
+        """An answer to ``/predict`` that shows a waiting annotator why it is refused, or None."""
+        return refusals.told(payload, fault, self.base_version)
 
     def webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """``/webhook``: after an annotation the next tasks are looked at; nothing else needs to be done.

@@ -123,17 +123,31 @@ def _parse(xml: str) -> LabelConfig:
     tied = [tag for tag in controls if image.name in tag.to_names]
     for tag in tied:
         tag.check()
-    messages = [tag for tag in controls if tag.kind == "textarea" and tag["model_message"]]
     return LabelConfig(
         image_name=image.name,
         data_key=_data_key(image),
         outputs=_outputs(tied),
-        message=MessageControl(messages[0].name, messages[0].to_names[0]) if messages else None,
+        message=_message(controls),
         not_prompts=frozenset(tag.name for tag in controls if tag not in tied or _is_text_for_people(tag)),
         tuning=read_tuning((str(tag), tag.attributes) for tag in [image, *tied]),
         modes={tag.name: tag["model_mode"] for tag in tied if tag.kind in RECTANGLES and tag["model_mode"]},
         parameters=parameter_controls(tied),
     )
+
+
+def message_control(xml: str) -> MessageControl | None:
+    """Where the annotator can be told things, also in a labelling config that cannot be used for anything else."""
+    try:
+        return _message([tag for tag in read_tags(xml) if "toname" in tag.attributes])
+    except InvalidLabelConfig:
+        return None
+
+
+def _message(controls: Sequence[Tag]) -> MessageControl | None:
+    for tag in controls:
+        if tag.kind == "textarea" and tag["model_message"]:
+            return MessageControl(tag.name, tag.to_names[0])
+    return None
 
 
 def _image_of(tags: Sequence[Tag], images: Sequence[Tag]) -> Tag:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sam3_backend.answer import Answer
     from sam3_backend.label_studio.controls import Output
-    from sam3_backend.label_studio.label_config import LabelConfig
+    from sam3_backend.label_studio.label_config import LabelConfig, MessageControl
 
 Region = dict[str, Any]
 
@@ -49,16 +49,18 @@ def message_regions(config: LabelConfig, text: str = "") -> list[Region]:
     Returns:
         One region, or none where the config has no message control.
     """
-    if config.message is None:
-        return []
-    message = {
+    return [message_region(config.message, text)] if config.message else []
+
+
+def message_region(control: MessageControl, text: str) -> Region:
+    """A sentence in a message control; no text at all clears it, an empty one would be drawn."""
+    return {
         "id": uuid.uuid4().hex[:10],
-        "from_name": config.message.name,
-        "to_name": config.message.to_name,
+        "from_name": control.name,
+        "to_name": control.to_name,
         "type": "textarea",
         "value": {"text": [text] if text else []},
     }
-    return [message]
 
 
 def prediction(regions: Sequence[Region], model_version: str) -> dict[str, Any]:

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 WEBHOOK_MAX_BYTES = 32 * 1024**2
 """Event webhooks come without credentials, so anybody may send one: less is read of them."""
 
+BUSY_MAX_BYTES = 4 * 1024**2
+"""A server with its hands full reads larger requests no further than it must."""
+
 OPEN_ENDPOINTS = frozenset({"health", "webhook"})
 """Label Studio sends no credentials there; a START_TRAINING webhook carries them and is checked on its own."""
 
@@ -46,6 +49,9 @@ class Backend(Protocol):
 
     def predict(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """Tasks want predictions."""
+
+    def tell(self, payload: Mapping[str, Any], fault: BackendError) -> Mapping[str, Any] | None:
+        """Predictions are refused: the answer that shows an annotator why, or None where an error status must do."""
 
     def webhook(self, payload: Mapping[str, Any]) -> object:
         """Something happened in a project."""
@@ -146,16 +152,32 @@ class _Handlers:
     def predict(self) -> Response:
         # /health and /setup have request threads left because no more predictions than this are let in.
         if not self._places.acquire(blocking=False):
-            raise ModelBusy(
-                f"{self._settings.threads} predictions are being worked on already. Try again in a moment, or raise "
-                "THREADS."
+            most = self._settings.threads
+            busy = ModelBusy(
+                f"{most} predictions are being worked on already. Try again in a moment, or raise THREADS."
             )
+            return self._refuse(_json_object() if (request.content_length or 0) <= BUSY_MAX_BYTES else {}, busy)
         self._counts.prediction_started()
         try:
-            return _json(self._backend.predict(_json_object()))
+            return self._answer(_json_object())
         finally:
             self._counts.prediction_ended()
             self._places.release()
+
+    def _answer(self, payload: Mapping[str, Any]) -> Response:
+        try:
+            return _json(self._backend.predict(payload))
+        except BackendError as fault:
+            return self._refuse(payload, fault)
+
+    def _refuse(self, payload: Mapping[str, Any], fault: BackendError) -> Response:
+        """Show it to the annotator, who would see nothing of an error status; else raise it."""
+        told = self._backend.tell(payload, fault)
+        if told is None:
+            raise fault
+        logger.warning("%s: %s", fault.code, fault.message)
+        self._counts.count_failure(fault.code)
+        return _json(told)
 
     def webhook(self) -> Response:
         request.max_content_length = min(WEBHOOK_MAX_BYTES, self._settings.request_max_bytes)

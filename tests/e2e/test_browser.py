@@ -5,6 +5,7 @@ Every saved mask is read with the Label Studio SDK's own decoder and held agains
 
 from __future__ import annotations
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -183,6 +184,17 @@ def test_the_page_says_why_the_backend_cannot_have_a_picture(project, labelling,
     labelling.click(200, 190)
     expect(labelling.message).to_contain_text("IMAGE_ALLOW_PRIVATE_HOSTS")
     expect(labelling.suggestions).to_be_hidden()
+
+
+def test_the_page_says_what_the_labelling_config_lacks(project, labelling):
+    without_output = re.sub("<BrushLabels.*?</BrushLabels>", "", LABEL_CONFIG.read_text(), flags=re.DOTALL)
+    project.studio.call("PATCH", f"/api/projects/{project.id}/", json={"label_config": without_output})
+    (task,) = project.upload({"shapes.png": THREE_SHAPES.png()})
+    labelling.open(project, task, (800, 600))
+    labelling.switch_auto_annotation_on()
+    labelling.choose("point", "circle")
+    labelling.click(200, 190)
+    expect(labelling.message).to_contain_text("no control to write masks to")
 
 
 def test_the_page_says_that_auto_annotation_is_off(project, labelling):

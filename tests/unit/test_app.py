@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import SecretStr
 
-from sam3_backend.errors import ImageUnreachable, InvalidLabelConfig, ModelOutOfMemory
+from sam3_backend.errors import BackendError, ImageUnreachable, InvalidLabelConfig, ModelOutOfMemory
 from sam3_backend.server import logs
 from sam3_backend.server.app import WEBHOOK_MAX_BYTES, create_app
 from sam3_backend.server.metrics import Metrics
@@ -41,6 +41,9 @@ class ScriptedBackend:
     def predict(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         self.while_predicting()
         return self._answer("predict", payload, {"results": [{"result": [], "model_version": "v1"}]})
+
+    def tell(self, payload: Mapping[str, Any], fault: BackendError) -> Mapping[str, Any] | None:
+        return {"results": [{"result": [fault.message]}]} if payload.get("somebody waits") else None
 
     def webhook(self, payload: Mapping[str, Any]) -> object:
         return self._answer("webhook", payload, {})
@@ -254,6 +257,14 @@ class TestBasicAuth:
         assert client.post("/webhook", json={"action": "START_TRAINING"}, headers=known).status_code == 200
 
 
+def test_a_refusal_is_shown_to_the_annotator_who_waits(client: FlaskClient, backend: ScriptedBackend) -> None:
+    backend.fault = InvalidLabelConfig("The labelling config has no Image tag.")
+    assert client.post("/predict", json={"somebody waits": True}).json == {
+        "results": [{"result": ["The labelling config has no Image tag."]}]
+    }
+    assert metric(client, 'sam3_failures_total{code="invalid_label_config"}') == 1
+
+
 class TestBusyServer:
     def test_says_so_and_still_answers_health_and_setup(self, backend: ScriptedBackend) -> None:
         client = client_of(backend, threads=1)
@@ -271,6 +282,8 @@ class TestBusyServer:
         thread.start()
         assert inside.wait(30)
         assert error_of(client.post("/predict", json={}))[:2] == (503, "model_busy")
+        told = client.post("/predict", json={"somebody waits": True})
+        assert (told.status_code, "Try again" in told.json["results"][0]["result"][0]) == (200, True)
         assert client.get("/health").status_code == 200
         assert client.post("/setup", json={}).status_code == 200
         assert metric(client, "sam3_predictions_running") == 1
