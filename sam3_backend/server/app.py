@@ -6,7 +6,6 @@ as ``{"error": {"code", "message"}}``. This module does not know tasks, prompts 
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import threading
@@ -14,13 +13,13 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 from flask import Flask, Response, g, request
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException
 
-from sam3_backend.errors import BackendError, InvalidRequest, ModelBusy, ModelNotReady, Unauthorized
+from sam3_backend.errors import BackendError, ModelBusy, ModelNotReady, Unauthorized
 from sam3_backend.server import logs, metrics
 from sam3_backend.server.auth import BasicAuth
+from sam3_backend.server.bodies import json_response, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -139,15 +138,15 @@ class _Handlers:
         self._places = threading.BoundedSemaphore(settings.threads)
 
     def health(self) -> Response:
-        return _json({"status": "UP", **self._facts(), "ready": self._is_ready()})
+        return json_response({"status": "UP", **self._facts(), "ready": self._is_ready()})
 
     def ready(self) -> Response:
         if not self._is_ready():
             raise ModelNotReady("The model is not ready for predictions. Try again in a moment.")
-        return _json({"ready": True})
+        return json_response({"ready": True})
 
     def setup(self) -> Response:
-        return _json(self._backend.setup(_json_object()))
+        return json_response(self._backend.setup(read_object()))
 
     def predict(self) -> Response:
         # /health and /setup have request threads left because no more predictions than this are let in.
@@ -156,17 +155,17 @@ class _Handlers:
             busy = ModelBusy(
                 f"{most} predictions are being worked on already. Try again in a moment, or raise THREADS."
             )
-            return self._refuse(_json_object() if (request.content_length or 0) <= BUSY_MAX_BYTES else {}, busy)
+            return self._refuse(read_object() if (request.content_length or 0) <= BUSY_MAX_BYTES else {}, busy)
         self._counts.prediction_started()
         try:
-            return self._answer(_json_object())
+            return self._answer(read_object())
         finally:
             self._counts.prediction_ended()
             self._places.release()
 
     def _answer(self, payload: Mapping[str, Any]) -> Response:
         try:
-            return _json(self._backend.predict(payload))
+            return json_response(self._backend.predict(payload))
         except BackendError as fault:
             return self._refuse(payload, fault)
 
@@ -177,11 +176,11 @@ class _Handlers:
             raise fault
         logger.warning("%s: %s", fault.code, fault.message)
         self._counts.count_failure(fault.code)
-        return _json(told)
+        return json_response(told)
 
     def webhook(self) -> Response:
         request.max_content_length = min(WEBHOOK_MAX_BYTES, self._settings.request_max_bytes)
-        event = _json_object()
+        event = read_object()
         if event.get("action") == "START_TRAINING":
             self._auth.require(request.authorization)
         try:
@@ -189,44 +188,13 @@ class _Handlers:
         except BackendError as fault:  # Label Studio cannot do anything about it
             logger.warning("A webhook was ignored: %s", fault.message)
             self._counts.count_failure(fault.code)
-        return _json({"status": "ok"})
+        return json_response({"status": "ok"})
 
     def versions(self) -> Response:
-        return _json(self._backend.versions())
+        return json_response(self._backend.versions())
 
     def metrics(self) -> Response:
         return Response(self._counts.text(), content_type=metrics.content_type)
-
-
-def _json(answer: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), status, content_type="application/json")
-
-
-def _json_object() -> dict[str, Any]:
-    """The request's body.
-
-    Raises:
-        InvalidRequest: It is not JSON, or not an object.
-        HTTPException: It is too large, or says that it is something else.
-    """
-    if not request.is_json:
-        raise UnsupportedMediaType("Send JSON: the Content-Type must be application/json.")
-    body = request.get_data(cache=False)
-    try:
-        payload = _parse(body)
-    except (ValueError, RecursionError) as fault:
-        raise InvalidRequest(f"The request's body is not valid JSON: {fault}.") from fault
-    if not isinstance(payload, dict):
-        raise InvalidRequest("The request's body must be a JSON object.")
-    return payload
-
-
-def _parse(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        # Python's own parser knows NaN, which Label Studio sends where a task's data holds it.
-        return json.loads(body)
 
 
 def _explain(fault: Exception) -> tuple[Response, str]:
@@ -241,7 +209,7 @@ def _explain(fault: Exception) -> tuple[Response, str]:
         code, status = "internal_error", 500
         message = f"Something unexpected went wrong. The server's log tells more under {logs.request_id.get()}."
         logger.error("Unexpected fault", exc_info=fault)
-    response = _json({"error": {"code": code, "message": message}}, status)
+    response = json_response({"error": {"code": code, "message": message}}, status)
     if isinstance(fault, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Basic realm="sam3-backend"'
     if isinstance(fault, BackendError) and fault.retryable:
