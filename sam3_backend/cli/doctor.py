@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
+from sam3_backend.cli.finding import PATIENCE_S, Finding
+from sam3_backend.cli.studio_checks import look_at_answers_in_time, look_at_label_studio
 from sam3_backend.errors import BackendError
 from sam3_backend.settings import Settings
 
@@ -16,26 +16,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    import httpx
+    from sam3_backend.cli.finding import Verdict
 
-Verdict = Literal["good", "advice", "bad"]
 MARKS: dict[Verdict, str] = {"good": "[green]ok[/]    ", "advice": "[yellow]note[/]  ", "bad": "[red]wrong[/] "}
-PATIENCE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        subject: What was looked at.
-        verdict: ``good``, ``advice`` (works, but a person should know) or ``bad``.
-        words: What was found and, if need be, what to do.
-    """
-
-    subject: str
-    verdict: Verdict
-    words: str
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
@@ -47,6 +30,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
         "but fetches a checkpoint that is named by its hub id.",
     )
     parser.add_argument("--checkpoint", metavar="C", help="hub id, directory, sam3.pt or demo [MODEL_CHECKPOINT]")
+    parser.add_argument("--project", type=int, metavar="N", help="look at this project's connections alone")
     return parser
 
 
@@ -65,26 +49,36 @@ def run(options: argparse.Namespace) -> int:
     settings = Settings.from_environment(**given)
     console = Console(highlight=False, soft_wrap=True)
     is_well = True
-    for finding in findings(settings):
+    for finding in findings(settings, options.project):
         is_well &= finding.verdict != "bad"
         console.print(MARKS[finding.verdict], end="")
         console.print(f"{finding.subject}: {finding.words}", markup=False)
     return 0 if is_well else 1
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
-    """Look at one thing after another."""
+def findings(settings: Settings, project: int | None = None) -> Iterator[Finding]:
+    """Look at one thing after another.
+
+    Args:
+        settings: What to look at.
+        project: The project of Label Studio whose connections are looked at; None for the newest ones.
+    """
     yield Finding("settings", "good", "all values can be used.")
-    checks: tuple[tuple[str, Callable[[Settings], Finding]], ...] = (
+    checks: tuple[tuple[str, Callable[[Settings], Finding | Iterator[Finding]]], ...] = (
         ("checkpoint", _checkpoint),
         ("device", _device),
         ("port", _port),
-        ("Label Studio", _label_studio),
+        ("time-outs", look_at_answers_in_time),
+        ("Label Studio", lambda of: look_at_label_studio(of, project)),
         ("Redis", _redis),
     )
     for subject, check in checks:
         try:
-            yield check(settings)
+            found = check(settings)
+            if isinstance(found, Finding):
+                yield found
+            else:
+                yield from found
         except BackendError as fault:
             yield Finding(subject, "bad", fault.message)
 
@@ -160,62 +154,6 @@ def _is_ours(settings: Settings) -> bool:
     except (httpx.HTTPError, ValueError):
         return False
     return isinstance(answer, dict) and answer.get("model_class") == "SAM3"
-
-
-def _label_studio(settings: Settings) -> Finding:
-    import httpx
-
-    url = settings.label_studio_url
-    if url is None:
-        return Finding(
-            "Label Studio",
-            "advice",
-            "LABEL_STUDIO_URL is not set; the address and token that each project sends when it connects are used.",
-        )
-    try:
-        version = httpx.get(f"{url}/api/version", timeout=PATIENCE_S, follow_redirects=True)
-        version.raise_for_status()
-        release = version.json().get("release", "of unknown release")
-    except (httpx.HTTPError, ValueError, AttributeError) as fault:
-        raise BackendError(f"{url} does not answer as Label Studio does: {fault}. Set LABEL_STUDIO_URL.") from fault
-    hint = ""
-    if _is_private(urlsplit(url).hostname or ""):
-        hint = (
-            " It refuses models on private addresses unless it was started with USE_DEFAULT_BANNED_SUBNETS=false: "
-            "needed if it says 'reserved network address'."
-        )
-    return Finding("Label Studio", "good", f"{release} at {url}, {_login(settings, url)}.{hint}")
-
-
-def _login(settings: Settings, url: str) -> str:
-    """Who the API key belongs to.
-
-    Raises:
-        BackendError: Label Studio does not accept the key.
-    """
-    import httpx
-
-    from sam3_backend.label_studio.client import LabelStudioAccess
-
-    if settings.label_studio_api_key is None:
-        return "no LABEL_STUDIO_API_KEY: each project's own token is used"
-    authorization = LabelStudioAccess.from_settings(settings).locate("/data/", project=None, task_id=None).authorization
-    header = authorization() if authorization else ""
-    answer: httpx.Response = httpx.get(
-        f"{url}/api/current-user/whoami", headers={"Authorization": header}, timeout=PATIENCE_S, follow_redirects=False
-    )
-    if answer.status_code != 200:
-        advice = authorization.advice if authorization else ""
-        raise BackendError(f"{url} does not accept LABEL_STUDIO_API_KEY (HTTP {answer.status_code}). {advice}")
-    return f"logged in as {answer.json().get('email', 'somebody')}"
-
-
-def _is_private(host: str) -> bool:
-    try:
-        addresses = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
-    except OSError:
-        return False
-    return any(not ipaddress.ip_address(str(address).split("%")[0]).is_global for address in addresses)
 
 
 def _redis(settings: Settings) -> Finding:

@@ -46,6 +46,13 @@ def authorize(token: str, *, origin: str, source: str, transport: HttpTransport,
     return PersonalAccessToken(token, origin=origin, source=source, transport=transport, timeout_s=timeout_s)
 
 
+def kind_of(token: str) -> str:
+    """What kind of token it is, in words."""
+    kinds = {None: "legacy token", "access": "access token, which lives for minutes only,"}
+    kind = _jwt_payload(token).get("token_type")
+    return kinds.get(kind if kind is None else str(kind), "personal access token")
+
+
 class FixedToken:
     """A token that is sent as it is and cannot be renewed."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -105,3 +108,84 @@ def test_a_config_that_cannot_be_used_is_not_connected(studio: Studio, project: 
     assert connect(project, backend) == 1
     assert 'PolygonLabels "polygon": model_smooth must be a number of pixels' in capsys.readouterr().out
     assert project.backend_urls() == []
+
+
+def doctor(project: Project, *more: str) -> int:
+    return cli.main(["doctor", "--project", str(project.id), *more])
+
+
+@pytest.fixture
+def beside_the_backend(backend: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment in which the backend runs."""
+    monkeypatch.setenv("PORT", backend.url.rpartition(":")[2])
+
+
+@pytest.mark.usefixtures("beside_the_backend")
+def test_the_doctor_looks_both_ways(project: Project, backend: Server, capsys: Any):
+    assert doctor(project) == 0
+    assert f"Project {project.id} is not connected to a model" in capsys.readouterr().out
+    assert connect(project, backend) == 0
+    capsys.readouterr()
+    assert doctor(project) == 0
+    said = capsys.readouterr().out
+    assert f"the legacy token of {project.studio.username} is accepted" in said
+    assert f'project {project.id} "By hand so far": Label Studio reaches {backend.url}.' in said
+    assert "/health took" in said
+
+
+@pytest.mark.usefixtures("beside_the_backend")
+def test_the_doctor_knows_a_personal_access_token(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", project.studio.personal_access_token)
+    assert doctor(project) == 0
+    assert f"the personal access token of {project.studio.username} is accepted" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("beside_the_backend")
+def test_the_doctor_says_what_is_wrong_with_a_token(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any):
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "no token")
+    assert doctor(project) == 1
+    assert "does not accept this server's token" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("beside_the_backend")
+def test_the_doctor_says_that_label_studio_has_lost_a_backend(project: Project, capsys: Any):
+    with ThreadingHTTPServer(("127.0.0.1", 0), Fleeting) as fleeting:
+        threading.Thread(target=fleeting.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{fleeting.server_port}"
+        project.connect(url)
+        fleeting.shutdown()
+    assert doctor(project) == 1
+    said = capsys.readouterr().out
+    assert f"Label Studio does not reach {url}" in said
+    assert "USE_DEFAULT_BANNED_SUBNETS=false" in said
+
+
+@pytest.mark.usefixtures("beside_the_backend")
+def test_the_doctor_passes_on_why_a_backend_refuses_a_project(project: Project, backend: Server, capsys: Any):
+    assert connect(project, backend) == 0
+    bad = POLYGONS.replace("<PolygonLabels", '<PolygonLabels model_smooth="very"')
+    project.studio.call("PATCH", f"/api/projects/{project.id}/", json={"label_config": bad})
+    assert doctor(project) == 1
+    assert f"{backend.url} refuses the project" in capsys.readouterr().out
+
+
+class Fleeting(BaseHTTPRequestHandler):
+    """A backend that is there when a project is connected."""
+
+    def do_GET(self) -> None:
+        self.answer({"status": "UP"})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.answer({"model_version": "1"})
+
+    def answer(self, body: dict[str, str]) -> None:
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
