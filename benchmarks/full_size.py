@@ -237,7 +237,7 @@ def _peak_device_mib(plan: argparse.Namespace) -> float:
 def _alone(work: Callable[..., dict[str, float]], files: Path, plan: argparse.Namespace) -> dict[str, float]:
     """Run one measurement in a fresh process."""
     print(f"{work.__name__} ...", flush=True)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (plan.threads,)) as pool:
         return pool.apply(work, (files, plan))
 
 
@@ -270,6 +270,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default=None, choices=("float32", "bfloat16", "float16"))
     parser.add_argument("--clock", default="wall", choices=("wall", "cpu"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="1 is steady on a busy machine")
     parser.add_argument("--repeats", type=int, default=None, help="runs of which the least counts; 1 on a CPU")
     parser.add_argument("--scratch", type=Path, default=None, help="a folder to keep the checkpoint in")
     plan = parser.parse_args()
