@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+from sam3_backend import cli
 from sam3_backend.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,11 @@ def test_file_tree_shows_every_room_and_no_other():
         rooms |= {f"{parent}/{path.parts[0]}/" for path in inside if len(path.parts) > 1}
     rooms |= {str(path) for path in tracked() if path.match("sam3_backend/*.py") and path.name != "__init__.py"}
     assert shown == rooms
+
+
+def test_command_line_shows_every_command():
+    shown = set(re.findall(r"^sam3-backend ([a-z]+)", README.read_text(), re.MULTILINE))
+    assert shown == {command.__name__.rpartition(".")[2] for command in cli.COMMANDS}
 
 
 def test_links_lead_somewhere():
