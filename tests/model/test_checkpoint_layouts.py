@@ -158,3 +158,16 @@ def test_the_published_dimensions_are_those_of_848_million_parameters_and_of_tra
     require_fit(network.state_dict(), for_pictures(video.state_dict()))
     from_config = Architecture.from_json(Sam3VideoConfig().to_dict())
     assert from_config.to_json() == Architecture.published().to_json()
+
+
+def test_a_config_of_an_older_transformers_describes_the_same_network() -> None:
+    backbone = {"model_type": "sam3_vit_model", "rope_theta": 10000.0, "qkv_bias": True, "window_size": 24}
+    vision = {"model_type": "sam3_vision_model", "num_feature_levels": 3, "backbone_config": backbone}
+    decoder = {"model_type": "sam3_detr_decoder", "box_rpb_mode": "log", "use_presence_token": True}
+    detector = {"model_type": "sam3", "vision_config": vision, "detr_decoder_config": decoder, "torch_dtype": None}
+    tracker = {"model_type": "sam3_tracker_video", "prompt_encoder_config": {"model_type": "", "image_size": 1008}}
+    config = {"model_type": "sam3_video", "detector_config": detector, "tracker_config": tracker}
+    with torch.device("meta"):
+        old, published = Sam3Network(Architecture.from_json(config)), Sam3Network(Architecture.published())
+    require_fit(old.state_dict(), published.state_dict())
+    assert old.architecture.detector.vision_config.backbone_config.rope_parameters["rope_theta"] == 10000.0
