@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sam3_backend.settings import let_waiting_threads_sleep
+
 NAMES = ("rle", "demo_quality", "interactive")
 """What ``make bench`` runs; ``full_size`` takes long and runs when it is named."""
 RESULTS = Path(__file__).parent / "results"
@@ -13,6 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> int:
     """Run them; 1 if one of them could not be run."""
+    let_waiting_threads_sleep()
     failed = [
         name
         for name in sys.argv[1:] or NAMES

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import sam3_backend
 from sam3_backend.cli import connect, doctor, segment, serve, warm
 from sam3_backend.errors import BackendError, InvalidPrompt
+from sam3_backend.settings import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         command.add_to(commands).set_defaults(run=command.run)
     options = parser.parse_args(arguments)
+    let_waiting_threads_sleep()
     try:
         return int(options.run(options))
     except BackendError as fault:
