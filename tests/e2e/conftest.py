@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from examples.studio.backend import start_backend
 from examples.studio.label_studio import Studio
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from examples.studio.processes import Server
 
 ROOT = Path(__file__).parents[2]
+
+PATIENCE_MS = 60_000
+"""On a busy machine the page takes its time; nothing here waits for longer than it must."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 # Loopback only, no graphics card, and nothing that calls home.
 CHROMIUM_FLAGS = [
@@ -66,7 +71,7 @@ def browser() -> Iterator[Browser]:
 def labelling(browser: Browser, studio: Studio) -> Iterator[LabellingPage]:
     """A new visitor, logged in, with Auto-Annotation still off."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE_MS)
     labelling = LabellingPage(context.new_page(), studio)
     labelling.log_in()
     yield labelling
