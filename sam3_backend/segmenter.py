@@ -156,10 +156,10 @@ class Segmenter:
 
         def make() -> Embedding:
             with timings.stage("decode"):
-                rgb = decode().rgb
+                ready = self._predictor.prepare(decode().rgb, content_hash=content_hash)
             with timings.stage("encode"):
                 return self._on_device(
-                    lambda: self._predictor.encode(rgb, content_hash=content_hash), Terms(terms.priority)
+                    lambda: self._predictor.encode(ready, content_hash=content_hash), Terms(terms.priority)
                 )
 
         with timings.stage("embedding"):

@@ -1,30 +1,43 @@
-"""What the predictor answers: masks with scores, nothing of the network in them."""
+"""What the predictor answers: masks with scores, nothing of the network in them.
+
+Masks are drawn when they are read: bringing one to a large picture's size is work for the reader's thread, not for the
+device, which has other pictures to look at meanwhile.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias, overload
+
+from sam3_backend.masks import Mask
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from sam3_backend.masks import Mask
+Drawing: TypeAlias = Callable[[], Mask]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Detection:
     """One instance of a concept.
 
     Attributes:
-        mask: Its pixels.
+        drawing: Its pixels, or what draws them.
         box_xyxy_px: The detector's own box in pixels of the picture, sub-pixel, clipped to the picture.
         detection_score: Presence of the concept times confidence in this instance, [0, 1].
     """
 
-    mask: Mask
+    drawing: Mask | Drawing
     box_xyxy_px: tuple[float, float, float, float]
     detection_score: float
+
+    @cached_property
+    def mask(self) -> Mask:
+        """Its pixels."""
+        return self.drawing() if callable(self.drawing) else self.drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +58,41 @@ class Segmentation:
     """The object that points and a box ask for.
 
     Attributes:
-        masks: One, or three readings of an ambiguous click; best first.
+        masks: One, or three readings of an ambiguous click; best first, each drawn when it is read.
         iou_scores: The model's own estimate of each mask's IoU, [0, 1], same order.
         mask_logits: (k, s, s) float32, same order, clamped to +-32, before holes are filled. ``mask_logits[0]`` can be
             handed back with more points to refine the mask.
     """
 
-    masks: tuple[Mask, ...]
+    masks: Sequence[Mask]
     iou_scores: tuple[float, ...]
     mask_logits: npt.NDArray[np.float32]
+
+
+class Drawings(Sequence[Mask]):
+    """Masks, each drawn once, when it is read.
+
+    Args:
+        drawings: What draws them.
+    """
+
+    def __init__(self, drawings: Iterable[Drawing]) -> None:
+        self._drawings = tuple(drawings)
+        self._drawn: dict[int, Mask] = {}
+
+    def __len__(self) -> int:
+        return len(self._drawings)
+
+    @overload
+    def __getitem__(self, index: int) -> Mask: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Mask, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Mask | tuple[Mask, ...]:
+        if isinstance(index, slice):
+            return tuple(self[each] for each in range(*index.indices(len(self))))
+        position = range(len(self))[index]
+        if position not in self._drawn:
+            self._drawn[position] = self._drawings[position]()
+        return self._drawn[position]

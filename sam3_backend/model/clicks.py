@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
 
 from sam3_backend.errors import InvalidPrompt
-from sam3_backend.model.answers import Segmentation
+from sam3_backend.model.answers import Drawings, Segmentation
 from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
 from sam3_backend.model.prompt_inputs import labelled_points, one_box, previous_logits
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from sam3_backend.embeddings.embedding import Embedding
+    from sam3_backend.masks import Mask
     from sam3_backend.model.click_head import ClickHead
 
     FloatArray = npt.NDArray[np.float32]
@@ -50,7 +52,6 @@ class ClickPrompt:
         box: npt.ArrayLike | None,
         mask_logits: npt.ArrayLike | None,
         multimask: bool | None,
-        *,
         picture_hw: tuple[int, int],
         low_res_size_px: int,
     ) -> ClickPrompt:
@@ -97,7 +98,11 @@ def segment(head: ClickHead, embedding: Embedding, prompt: ClickPrompt, *, frame
     order = iou_scores[0].argsort(descending=True, stable=True)
     found = masks[0, order].cpu().numpy()
     return Segmentation(
-        masks=tuple(to_mask(fill_holes(each - cut), embedding.picture_hw) for each in found),
+        masks=Drawings(partial(_draw, each, cut, embedding.picture_hw) for each in found),
         iou_scores=tuple(iou_scores[0, order].tolist()),
         mask_logits=found.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
     )
+
+
+def _draw(logits: FloatArray, cut: float, picture_hw: tuple[int, int]) -> Mask:
+    return to_mask(fill_holes(logits - cut), picture_hw)

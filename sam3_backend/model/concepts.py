@@ -9,6 +9,7 @@ does not (a CPU).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -155,11 +156,12 @@ class Concepts:
         boxes = candidates.boxes_xyxy[prompt, chosen].clamp(0, 1).cpu().numpy()
         height, width = picture_hw
         boxes = (boxes * np.array([width, height, width, height])).tolist()
-        found = [
-            Detection(to_mask(mask - cut, picture_hw), (box[0], box[1], box[2], box[3]), score)
+        found = tuple(
+            Detection(partial(to_mask, mask - cut, picture_hw), (box[0], box[1], box[2], box[3]), score)
             for mask, box, score in zip(logits, boxes, scores[chosen].tolist(), strict=True)
-        ]
-        return Detections(found=tuple(each for each in found if each.mask.area_px), presence_score=float(presence))
+            if (mask > cut).any()
+        )
+        return Detections(found=found, presence_score=float(presence))
 
 
 def _padded(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:

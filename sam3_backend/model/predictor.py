@@ -20,7 +20,7 @@ from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
 from sam3_backend.model.clicks import CLICK_FEATURES, ClickPrompt, segment
 from sam3_backend.model.concepts import ConceptPrompt, Concepts
 from sam3_backend.model.device import answering, resolve_device, resolve_dtype
-from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, as_rgb, hash_of, to_network_input
+from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, PreparedPicture, normalised, prepared
 from sam3_backend.model.prompt_inputs import logit_of
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
@@ -107,25 +107,33 @@ class Predictor:
         """
         return EmbeddingKey(content_hash, self.fingerprint)
 
-    def encode(self, image: npt.NDArray[np.uint8] | Image.Image, *, content_hash: str | None = None) -> Embedding:
+    def prepare(
+        self, image: npt.NDArray[np.uint8] | Image.Image, *, content_hash: str | None = None
+    ) -> PreparedPicture:
+        """Do what ``encode`` does before it needs the device; arguments and errors are those of ``encode``."""
+        return prepared(image, self.input_size_px, content_hash)
+
+    def encode(
+        self, image: npt.NDArray[np.uint8] | Image.Image | PreparedPicture, *, content_hash: str | None = None
+    ) -> Embedding:
         """Look at a picture once, for any number of prompts.
 
         Args:
-            image: (H, W, 3) uint8 RGB [0, 255], upright; or a Pillow image, whose EXIF orientation is applied.
-            content_hash: SHA-256 of the upright RGB pixels and size, hex; computed where it is None.
+            image: (H, W, 3) uint8 RGB [0, 255], upright; or a Pillow image, whose EXIF orientation is applied; or what
+                ``prepare`` made of either.
+            content_hash: SHA-256 of what the picture is made of, hex; of size and pixels where it is None.
 
         Raises:
             InvalidPrompt: The array is no RGB picture.
             ModelError: The model failed.
         """
-        rgb = as_rgb(image)
-        key = self.key(content_hash or hash_of(rgb))
+        ready = image if isinstance(image, PreparedPicture) else self.prepare(image, content_hash=content_hash)
         with answering("looking at the picture"):
-            hidden = self._network.encode(to_network_input(rgb, self.input_size_px, self._device))
+            hidden = self._network.encode(normalised(ready.pixels, self._device))
             tensors = {"hidden": hidden}
             if self.has_click_decoder:
                 tensors.update(zip(CLICK_FEATURES, self._network.click_features(hidden), strict=True))
-        return Embedding(key=key, picture_hw=(rgb.shape[0], rgb.shape[1]), tensors=tensors)
+        return Embedding(key=self.key(ready.content_hash), picture_hw=ready.picture_hw, tensors=tensors)
 
     def detect(
         self,
@@ -212,14 +220,7 @@ class Predictor:
         if head is None:
             raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
         cut = logit_of(mask_threshold)
-        prompt = ClickPrompt.checked(
-            points,
-            box,
-            mask_logits,
-            multimask,
-            picture_hw=embedding.picture_hw,
-            low_res_size_px=self.low_res_size_px,
-        )
+        prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, self.low_res_size_px)
         with answering("looking for the object"):
             return segment(head, embedding, prompt, frame_px=self.input_size_px, cut=cut)
 

@@ -37,6 +37,9 @@ class ColourPredictor:
     def key(self, content_hash: str) -> EmbeddingKey:
         return EmbeddingKey(content_hash, self.checkpoint_fingerprint)
 
+    def prepare(self, image: np.ndarray, *, content_hash: str) -> np.ndarray:
+        return image
+
     def encode(self, image: np.ndarray, *, content_hash: str) -> Embedding:
         self.calls["encode"] += 1
         return Embedding(self.key(content_hash), image.shape[:2], _patches(image))

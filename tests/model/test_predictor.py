@@ -13,9 +13,11 @@ from PIL import Image
 
 from sam3_backend import Predictor
 from sam3_backend.errors import InvalidPrompt, ModelFailed, ModelOutOfMemory
+from sam3_backend.model.postprocessing import to_mask
 
 if TYPE_CHECKING:
     from sam3_backend.embeddings.embedding import Embedding
+    from sam3_backend.masks import Mask
 
 WIDTH, HEIGHT = 800, 600
 CIRCLE_BOX = (110, 110, 291, 291)
@@ -178,6 +180,14 @@ class TestEmbeddings:
         assert turned.picture_hw == (HEIGHT, WIDTH)
         assert turned.key == demo.encode(upright).key
 
+    def test_a_prepared_picture_gives_the_same_embedding(
+        self, demo: Predictor, embedding: Embedding, scene: Any
+    ) -> None:
+        ready = demo.encode(demo.prepare(scene[0]))
+        assert ready.key == embedding.key
+        assert ready.picture_hw == embedding.picture_hw
+        assert torch.equal(ready.tensors["hidden"], embedding.tensors["hidden"])  # type: ignore[arg-type]
+
     def test_threads_do_not_see_each_others_pictures(self, demo: Predictor, scene: Any) -> None:
         pictures = [np.roll(scene[0], shift, axis=1) for shift in (0, 50, 100, 150)]
         expected = [demo.segment(demo.encode(each), points=[(260, 200)]).mask_logits for each in pictures]
@@ -193,6 +203,31 @@ class TestEmbeddings:
         for thread in threads:
             thread.join()
         assert all(agreed)
+
+
+def test_masks_are_drawn_once_and_only_when_they_are_read(
+    demo: Predictor, embedding: Embedding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def watched(logits: np.ndarray, picture_hw: tuple[int, int]) -> Mask:
+        drawn.append(picture_hw)
+        return to_mask(logits, picture_hw)
+
+    monkeypatch.setattr("sam3_backend.model.clicks.to_mask", watched)
+    monkeypatch.setattr("sam3_backend.model.concepts.to_mask", watched)
+    clicked = demo.segment(embedding, points=[(200, 200)])
+    detected = demo.detect(embedding, text="shape", threshold=0.2)
+    assert len(clicked.masks) == 3
+    assert detected.found
+    assert not drawn
+    assert clicked.masks[0] is clicked.masks[0]
+    assert detected.found[0].mask is detected.found[0].mask
+    assert len(drawn) == 2
+    assert clicked.masks[-1] is clicked.masks[2]
+    assert len(clicked.masks[:2]) == 2
+    with pytest.raises(IndexError):
+        clicked.masks[3]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,9 @@ class RecordingPredictor:
     def key(self, content_hash: str) -> EmbeddingKey:
         return EmbeddingKey(content_hash, "recording")
 
+    def prepare(self, image: np.ndarray, *, content_hash: str) -> np.ndarray:
+        return image
+
     def encode(self, image: np.ndarray, *, content_hash: str) -> Embedding:
         self.encoded.append(content_hash)
         return Embedding(self.key(content_hash), image.shape[:2], {"vit": image})
