@@ -60,8 +60,8 @@ def cost(predictor: Predictor) -> dict[str, float]:
     files = sum(path.stat().st_size for path in (ROOT / "sam3_backend" / "demo").iterdir() if path.is_file())
     return {
         "encode_ms": median_ms(lambda: predictor.encode(full_hd.image), 9),
-        "click_ms": median_ms(lambda: predictor.segment(embedding, points=[(960, 540)]), 25),
-        "text_ms": median_ms(lambda: predictor.detect(embedding, text="red circle"), 9),
+        "click_ms": median_ms(lambda: predictor.segment(embedding, points=[(960, 540)]).masks[0], 25),
+        "text_ms": median_ms(lambda: [each.mask for each in predictor.detect(embedding, text="red circle").found], 9),
         "size_mb": files / 1e6,
     }
 
