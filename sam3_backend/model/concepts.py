@@ -74,12 +74,17 @@ class Concepts:
         network: Loaded.
         tokens: Its tokenizer.
         device: Where it computes.
+        max_iou: Of two instances of one prompt that overlap by more the worse is dropped; None: keep both, as the
+            official model does.
     """
 
-    def __init__(self, network: Sam3Network, tokens: TextTokens, device: torch.device) -> None:
+    def __init__(
+        self, network: Sam3Network, tokens: TextTokens, device: torch.device, *, max_iou: float | None = None
+    ) -> None:
         self._network = network
         self._tokens = tokens
         self._device = device
+        self._max_iou = max_iou
         self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
         self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
 
@@ -156,10 +161,11 @@ class Concepts:
         boxes = candidates.boxes_xyxy[prompt, chosen].clamp(0, 1).cpu().numpy()
         height, width = picture_hw
         boxes = (boxes * np.array([width, height, width, height])).tolist()
+        kept = _distinct(logits > cut, self._max_iou)
         found = tuple(
             Detection(partial(to_mask, mask - cut, picture_hw), (box[0], box[1], box[2], box[3]), score)
-            for mask, box, score in zip(logits, boxes, scores[chosen].tolist(), strict=True)
-            if (mask > cut).any()
+            for index, (mask, box, score) in enumerate(zip(logits, boxes, scores[chosen].tolist(), strict=True))
+            if index in kept
         )
         return Detections(found=found, presence_score=float(presence))
 
@@ -177,3 +183,22 @@ def _padded(prompts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor
         return batch, None
     steps = torch.arange(longest, device=batch.device)
     return batch, steps[None] < torch.tensor(lengths, device=batch.device)[:, None]
+
+
+def _distinct(masks: npt.NDArray[np.bool_], max_iou: float | None) -> list[int]:
+    """Which of some masks are not empty and not another, better one over again.
+
+    Args:
+        masks: (n, s, s) bool, best first.
+        max_iou: Masks that overlap a better one by more are left out; None: none is.
+    """
+    flat = masks.reshape(len(masks), -1)
+    areas = flat.sum(axis=1)
+    kept: list[int] = []
+    for index in np.flatnonzero(areas).tolist():
+        if kept and max_iou is not None:
+            shared = (flat[kept] & flat[index]).sum(axis=1)
+            if (shared > max_iou * (areas[kept] + areas[index] - shared)).any():
+                continue
+        kept.append(index)
+    return kept

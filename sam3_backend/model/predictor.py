@@ -56,7 +56,7 @@ class Predictor:
     def __init__(self, network: Sam3Network, checkpoint: Checkpoint, *, device: torch.device) -> None:
         self._network = network
         self._device = device
-        self.concepts = Concepts(network, checkpoint.tokens, device)
+        self.concepts = Concepts(network, checkpoint.tokens, device, max_iou=checkpoint.tuning.mask_nms_iou)
         self.name = checkpoint.name
         self.device = str(device)
         self.dtype = str(network.dtype).removeprefix("torch.")
