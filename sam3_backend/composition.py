@@ -15,6 +15,7 @@ from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.backend import LabelStudioBackend
 from sam3_backend.label_studio.client import LabelStudioAccess
+from sam3_backend.label_studio.predictions import Predictions
 from sam3_backend.model.predictor import Predictor
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.model.transfer import DeviceTransfer
@@ -102,6 +103,11 @@ def connect(
         deadline_s=settings.predict_deadline_s,
         warm_ahead=settings.warm_ahead,
     )
+
+
+def label_predictions(parts: Parts, access: LabelStudioAccess) -> Predictions:
+    """What predicts tasks by their labels, for who has no server: bulk runs."""
+    return Predictions(parts.segmenter, access, parts.predictor, lambda _code: None, lambda _stage, _seconds: None)
 
 
 def build_backend(settings: Settings) -> LabelStudioBackend:

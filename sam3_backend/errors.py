@@ -171,11 +171,19 @@ class CheckpointError(ModelError):
 
 
 class LabelStudioError(BackendError):
-    """Label Studio's own API refused a request or did not answer."""
+    """Label Studio's own API refused a request or did not answer.
+
+    Attributes:
+        status: HTTP status of its refusal; None where it did not answer, so that nobody knows what it did.
+    """
 
     code = "label_studio_error"
     http_status = 502
     retryable = True
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class CacheError(BackendError):

@@ -15,7 +15,7 @@ from sam3_backend.errors import ImageForbidden, ImageUnreachable, LabelStudioErr
 from sam3_backend.images.network import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sam3_backend.images import Authorization
     from sam3_backend.images.network import HttpTransport
@@ -53,12 +53,17 @@ class LabelStudioApi:
         """
         return self._ask("GET", path, query={name: str(value) for name, value in query.items()})
 
-    def send(self, method: str, path: str, body: Mapping[str, Any]) -> Any:
-        """What Label Studio answers to a POST or PATCH with a JSON body; raises as ``get``."""
+    def send(self, method: str, path: str, body: Mapping[str, Any] | Sequence[Any] | None = None) -> Any:
+        """What Label Studio answers to a POST, PATCH or DELETE, maybe with a JSON body; raises as ``get``."""
         return self._ask(method, path, body=body)
 
     def _ask(
-        self, method: str, path: str, *, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
     ) -> Any:
         header = self._authorization()
         status, answer = self._exchange(method, path, query, body, header)
@@ -67,10 +72,11 @@ class LabelStudioApi:
         if status == httpx.codes.UNAUTHORIZED:
             raise LabelStudioError(
                 f"Label Studio at {self.origin} does not accept this server's token (HTTP 401). "
-                f"{self._authorization.advice}"
+                f"{self._authorization.advice}",
+                status,
             )
         if not httpx.codes.is_success(status):
-            raise LabelStudioError(f"Label Studio answered HTTP {status} for {path}: {_said(answer)}")
+            raise LabelStudioError(f"Label Studio answered HTTP {status} for {path}: {_said(answer)}", status)
         try:
             return json.loads(answer) if answer else None
         except ValueError as fault:
@@ -83,7 +89,7 @@ class LabelStudioApi:
         method: str,
         path: str,
         query: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | Sequence[Any] | None,
         header: str,
     ) -> tuple[int, bytes]:
         request = httpx.Request(method, self.origin + path, params=query, json=body, headers={"Authorization": header})

@@ -163,8 +163,9 @@ class LabelStudioBackend:
             future.cancel()
         if late:
             logger.warning(
-                "Project %s: %d of %d tasks were not finished in %.0f s. Retrieve predictions again to go on.",
-                *(number_of(request.project), len(late), len(futures), self._deadline_s),
+                "Project %s: %d of %d tasks were not finished in %.0f s. Retrieve predictions again to go on, or for "
+                "the whole project: sam3-backend preannotate --project %s",
+                *(number_of(request.project), len(late), len(futures), self._deadline_s, number_of(request.project)),
             )
         unfinished = Unfinished("Not finished in the time Label Studio waits. Retrieve predictions again to go on.")
         return [

@@ -11,20 +11,21 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sam3_backend.answer import AnswerOptions
+from sam3_backend.answer import Answer, AnswerOptions
 from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed
 from sam3_backend.label_studio import regions
 from sam3_backend.label_studio.newest import NewestRequests
+from sam3_backend.label_studio.tasks import labelled_task
 from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS, MinArea
 from sam3_backend.model.scheduler import Priority, Terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sam3_backend.answer import Answer
     from sam3_backend.images import PictureLocation
     from sam3_backend.label_studio.label_config import LabelConfig
     from sam3_backend.label_studio.tasks import PredictRequest, TaskRequest
+    from sam3_backend.label_studio.tuning import Tuning
     from sam3_backend.prompts import PromptSet
 
 logger = logging.getLogger(__name__)
@@ -129,6 +130,24 @@ class Predictions:
             return self.failed(ModelFailed("Something unexpected happened. See the server's log."), request)
         return regions.prediction(found, self.model_version(request.config))
 
+    def predict_by_labels(self, task: Mapping[str, Any], config: LabelConfig) -> tuple[dict[str, Any], Answer]:
+        """The prediction of a task that nobody looks at, and the answer that it was written from.
+
+        Args:
+            task: As Label Studio describes it: its number and its data.
+            config: Whose labels are looked for.
+
+        Raises:
+            BackendError: There is none, and why.
+        """
+        asked = labelled_task(task, config)
+        if not asked.prompt_sets:
+            return regions.prediction([], self.model_version(config)), Answer(0, 0, ())
+        location = self._access.locate(asked.uri, project=None, task_id=asked.task_id)
+        options = _options(config.tuning, asked)
+        answer = self._segmenter.answer(location, asked.prompt_sets, options=options, terms=Terms(Priority.BULK))
+        return regions.prediction(regions.answer_regions(answer, config), self.model_version(config)), answer
+
     def _regions(
         self, task: TaskRequest | InvalidRequest, request: PredictRequest, deadline: float
     ) -> list[regions.Region]:
@@ -139,7 +158,9 @@ class Predictions:
         location = self._access.locate(task.uri, project=request.project, task_id=task.task_id)
         with self._newest.answering(request.project, task.task_id, request.prompt_ids) as is_wanted:
             terms = Terms(_priority(request), deadline, is_wanted)
-            answer = self._segmenter.answer(location, task.prompt_sets, options=_options(request, task), terms=terms)
+            answer = self._segmenter.answer(
+                location, task.prompt_sets, options=_options(request.tuning, task), terms=terms
+            )
         if answer.left_out:
             logger.warning(
                 "Project %s: task %s has %d objects, the best %d are returned (model_max_regions)",
@@ -166,8 +187,8 @@ def number_of(project: str | None) -> str:
     return project.split(".")[0] if project else "?"
 
 
-def _options(request: PredictRequest, task: TaskRequest) -> AnswerOptions:
-    tuning, defaults = request.tuning, AnswerOptions()
+def _options(tuning: Tuning, task: TaskRequest) -> AnswerOptions:
+    defaults = AnswerOptions()
     smallest = tuning.min_area or MinArea()
     return AnswerOptions(
         threshold=tuning.score_threshold,

@@ -76,7 +76,7 @@ def read_predict(payload: Mapping[str, Any]) -> PredictRequest:
     ids = frozenset(str(region["id"]) for region in regions or () if "id" in region)
     tasks_read: list[TaskRequest | InvalidRequest]
     if regions is None:
-        tasks_read = [_read(_labelled_task, task, config) for task in tasks]
+        tasks_read = [_read(labelled_task, task, config) for task in tasks]
     else:
         try:
             moment = read_moment(regions, config.parameters, config.tuning)
@@ -165,7 +165,8 @@ def _read(
         return fault
 
 
-def _labelled_task(task: Mapping[str, Any], config: LabelConfig) -> TaskRequest:
+def labelled_task(task: Mapping[str, Any], config: LabelConfig) -> TaskRequest:
+    """What is asked about a task that nobody prompts; raises as ``label_prompts`` and ``picture_uri``."""
     prompts = label_prompts(config, task.get("data"))
     return TaskRequest(_task_id(task), picture_uri(task, config) if prompts else "", prompts)
 

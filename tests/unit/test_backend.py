@@ -332,7 +332,7 @@ def test_a_draft_of_the_asker_is_compared_with_what_is_found():
     assert options.is_known(segmenter._found(0, prompt))
 
 
-def test_what_is_not_done_when_label_studio_stops_waiting_is_answered_as_unfinished():
+def test_what_is_not_done_when_label_studio_stops_waiting_is_answered_as_unfinished(caplog: pytest.LogCaptureFixture):
     may_end = threading.Event()
 
     class Stuck(Halves):
@@ -351,6 +351,7 @@ def test_what_is_not_done_when_label_studio_stops_waiting_is_answered_as_unfinis
     assert results[0]["model_version"] == version
     assert all(each["model_version"].startswith(f"{version}:unfinished: ") for each in results[1:])
     assert "Retrieve predictions again" in results[1]["model_version"]
+    assert "sam3-backend preannotate --project 16" in caplog.text
 
 
 def test_model_calls_of_a_request_know_its_deadline():

@@ -14,6 +14,9 @@ PACKAGE = Path(__file__).parents[2] / "sam3_backend"
 MODEL_FREE = (
     "sam3_backend",
     "sam3_backend.answer",
+    "sam3_backend.bulk.project",
+    "sam3_backend.bulk.sample",
+    "sam3_backend.bulk.writer",
     "sam3_backend.cli",
     "sam3_backend.embeddings.redis",
     "sam3_backend.embeddings.store",
