@@ -1,10 +1,9 @@
-"""Simple shapes of masks: boxes, ellipses, smoothed masks, and pictures of masks."""
+"""Simple shapes of masks: boxes, ellipses, smoothed masks."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,18 +12,8 @@ from sam3_backend.geometry.outlines import parts
 from sam3_backend.geometry.polygons import MAX_DROPPED_PARTS, without_smallest
 from sam3_backend.masks import Mask
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
 _ROUND_ENOUGH = 1.02
 """Below this ratio of axes the direction of an ellipse is noise, and it is given as upright."""
-
-# Filters help photographs; on a mask they cost several times the time and win nothing.
-_FAST_PNG = [
-    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
-    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
-    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +89,3 @@ def smoothed(mask: Mask, radius_px: float) -> Mask:
     blurred = cv2.GaussianBlur(field, (0, 0), radius_px, borderType=cv2.BORDER_REPLICATE)
     rounded = Mask(crop=blurred > 0.5, origin_xy_px=(x1, y1), picture_hw=mask.picture_hw)
     return rounded if rounded.area_px else mask
-
-
-def png_rgba(mask: Mask) -> bytes:
-    """A PNG of the whole picture's size: opaque white on the object, transparent elsewhere."""
-    picture: npt.NDArray[np.uint8] = np.zeros((*mask.picture_hw, 4), np.uint8)
-    x, y = mask.origin_xy_px
-    picture[y : y + mask.crop.shape[0], x : x + mask.crop.shape[1]][mask.crop] = 255
-    return bytes(cv2.imencode(".png", picture, _FAST_PNG)[1])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from sam3_backend.geometry import bounding_box, ellipse, png_rgba, polygons, rasterize, smoothed
 from sam3_backend.geometry.outlines import parts, ring_area
@@ -249,9 +252,21 @@ def test_smoothing_never_loses_an_object() -> None:
     assert smoothed(hair, 0) is hair
 
 
-def test_a_picture_of_a_mask_is_white_where_the_object_is_and_transparent_elsewhere() -> None:
-    mask = Mask.from_array(blobs(3))
-    pixels = cv2.imdecode(np.frombuffer(png_rgba(mask), np.uint8), cv2.IMREAD_UNCHANGED)
+@pytest.mark.parametrize("mask", HARD_MASKS.values(), ids=HARD_MASKS.keys())
+def test_a_picture_of_a_mask_is_white_where_the_object_is_and_transparent_elsewhere(mask: Mask) -> None:
+    drawn = png_rgba(mask)
+    expected = np.repeat(mask.to_array()[..., None] * np.uint8(255), 4, axis=2)
 
-    assert pixels.shape == (120, 160, 4)
-    assert np.array_equal(pixels, np.repeat(mask.to_array()[..., None] * np.uint8(255), 4, axis=2))
+    assert np.array_equal(cv2.imdecode(np.frombuffer(drawn, np.uint8), cv2.IMREAD_UNCHANGED), expected)
+    with Image.open(io.BytesIO(drawn)) as read:
+        read.load()  # checks every checksum
+        assert (read.format, read.mode) == ("PNG", "RGBA")
+        assert np.array_equal(np.array(read), expected)
+
+
+def test_a_picture_of_an_empty_mask_is_transparent() -> None:
+    empty = Mask(crop=np.zeros((0, 0), np.bool_), origin_xy_px=(0, 0), picture_hw=(70_000, 3))
+
+    with Image.open(io.BytesIO(png_rgba(empty))) as read:
+        assert read.size == (3, 70_000)
+        assert not np.array(read).any()
