@@ -10,6 +10,7 @@ import base64
 import binascii
 import logging
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -132,8 +133,14 @@ def _read_rle(value: Value, picture_hw: tuple[int, int]) -> Mask:
 
 
 def _read_bitmask(value: Value, picture_hw: tuple[int, int]) -> Mask:
+    return _from_png(str(value["imageDataURL"]), picture_hw)
+
+
+@lru_cache(maxsize=256)
+def _from_png(url: str, picture_hw: tuple[int, int]) -> Mask:
+    """Remembered, because every prompt brings the whole draft again and a large picture takes a tenth of a second."""
     try:
-        encoded = base64.b64decode(value["imageDataURL"].partition(",")[2], validate=True)
+        encoded = base64.b64decode(url.partition(",")[2], validate=True)
     except binascii.Error as fault:
         raise ValueError("not base64") from fault
     # The header is checked first: a small file may unpack to gigabytes.
