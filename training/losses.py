@@ -119,9 +119,11 @@ def detection_loss(
         loss = _layer_loss(found, depth, boxes, valid, pairs, log if last else {})
         total = total + (loss if last else 0.5 * loss)
     wanted = (pictures.cover[rows, index] * valid[..., None, None]).sum(1).clamp(max=1)
-    coarse = functional.avg_pool2d(wanted, 4).flatten(1)
-    there = network.concept_head(found.fused)[..., 0].float()
-    total = total + 4 * functional.binary_cross_entropy_with_logits(there, coarse)
+    # Dense help for the fusion: it must show where the targets are before the decoder can look there.
+    there = network.concept_head(found.fused)[..., 0].float().unflatten(1, (network.sizes.grid, network.sizes.grid))
+    dense = mask_loss(there, functional.avg_pool2d(wanted, 4)) * torch.where(valid.any(1), 1.0, 0.3)
+    log["dense"] = float(dense.detach().mean())
+    total = total + 3 * dense.mean()
     if found.masks is not None and found.semantic is not None and len(masked):
         total = total + _masks_loss(found, pictures, prompts, index, pairs, masked, log)
         total = total + 0.5 * mask_loss(found.semantic, wanted[masked]).mean()
@@ -209,6 +211,12 @@ def likeness_loss(
     likeness = (found.exemplars[shown, 0].float() - said).square().mean() / said.square().mean()
     log["likeness"] = float(likeness.detach())
     return likeness
+
+
+def scale_loss(features: list[Tensor]) -> Tensor:
+    """Holds feature maps at a root mean square of at most 2: larger ones make attention over the image one-hot."""
+    excess = [(feature.float().square().mean().sqrt() - 2).clamp(min=0).square() for feature in features]
+    return 0.05 * torch.stack(excess).sum()
 
 
 def token_loss(network: Network, tokens: Tensor, pictures: Pictures, log: Log) -> Tensor:

@@ -206,45 +206,6 @@ def grid_centres(count: int) -> Tensor:
     return torch.stack([ticks.repeat(side), ticks.repeat_interleave(side)], 1)
 
 
-@torch.no_grad()
-def warm_start(network: Network, checkpoint: Path) -> list[str]:
-    """Takes over a checkpoint's weights, also those of another grid, patch size or number of queries.
-
-    Returns:
-        Names of the checkpoint's tensors that found no place.
-    """
-    from safetensors.torch import load_file
-
-    own = dict(exported_tensors(network))
-    lost = []
-    for name, stored in load_file(checkpoint / "model.safetensors").items():
-        value = stored.float() if stored.is_floating_point() else stored
-        target = own.get(name)
-        if name.endswith("reference_points.weight") and target is not None and target.shape != value.shape:
-            continue  # one box a grid cell, as in a fresh network
-        if target is not None and target.shape != value.shape and target.dim() == value.dim():
-            value = _regrid(value, target.shape)
-        if target is None or target.shape != value.shape:
-            lost.append(name)
-        else:
-            target.copy_(value)
-    return lost
-
-
-def _regrid(value: Tensor, shape: torch.Size) -> Tensor:
-    """Bicubic resize of a patch kernel, or of a [n*n, C] or [1, n*n, C] table to m*m rows; else the value as it is."""
-    if value.dim() == 4 and value.shape[:2] == shape[:2]:
-        shrink = value.shape[-1] * value.shape[-2] / (shape[-1] * shape[-2])
-        return functional.interpolate(value, shape[-2:], mode="bicubic", align_corners=False) * shrink
-    rows, width = value.shape[-2:]
-    old, new = math.isqrt(rows), math.isqrt(shape[-2])
-    if value.dim() > 3 or width != shape[-1] or old * old != rows or new * new != shape[-2]:
-        return value
-    plane = value.reshape(1, old, old, width).permute(0, 3, 1, 2)
-    resized = functional.interpolate(plane, (new, new), mode="bicubic", align_corners=False)
-    return resized.permute(0, 2, 3, 1).reshape(shape)
-
-
 def exported_tensors(network: Network) -> Mapping[str, Tensor]:
     """The network's tensors under the names of the released checkpoint (training heads left out)."""
     named = {f"detector_model.{name}": value for name, value in network.detector.state_dict().items()}

@@ -28,11 +28,12 @@ from torch.multiprocessing.spawn import spawn
 from training import words
 from training.batches import Pictures, ask, draw_pictures
 from training.clicks import click_loss
-from training.losses import Log, detection_loss, likeness_loss, token_loss
+from training.losses import Log, detection_loss, likeness_loss, scale_loss, token_loss
 from training.muon import Muon, split
-from training.network import Network, Sizes, export, sizes_of, warm_start
+from training.network import Network, Sizes, export, sizes_of
 from training.shapes import Settings
 from training.speed import prepare_for_speed
+from training.warm_start import soften, warm_start
 from training.wiring import detect, view
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def _start(plan: Plan) -> Network:
     network = Network(sizes)
     if plan.init is not None:
         lost = warm_start(network, plan.init)
+        soften(network)
         log.info("started from %s; not taken over: %s", plan.init.name, lost or "nothing")
     else:
         network.whiten_patches(_pictures(plan, worker=-1, step=0, count=64).pixels)
@@ -196,11 +198,12 @@ class _Trainer:
         total = token_loss(network, views.tokens, pictures, losses)
         total = total + detection_loss(network, found, pictures, prompts, masked, losses)
         total = total + 2 * likeness_loss(network, found, pictures, prompts, self.tokenizer, losses)
+        total = total + scale_loss([*views.detector[1:], *views.tracker[1:]])
         return total + click_loss(network, views.tracker, _last(pictures, plan.clicked), rng, plan.objects, losses)
 
     def _update(self, loss: Tensor, done: float) -> None:
         plan = self.plan
-        rate = plan.rate * min(1.0, (self.steps + 1) / 20) * max(0.01, 1 - done)
+        rate = plan.rate * min(1.0, (self.steps + 1) / 10) * max(0.01, 1 - done)
         self.muon.rate = 10 * rate
         for group in self.adam.param_groups:
             group["lr"] = rate

@@ -96,31 +96,35 @@ def detect(network: Network, levels: list[Tensor], prompts: Prompts, masked: Ten
     position = model.vision_encoder.neck.position_encoding(torch.Size(one), coarse.device, torch.float32)
     position = position.expand(len(coarse), -1, -1, -1)
     text = model.get_text_features(input_ids=prompts.token_ids, attention_mask=prompts.token_mask).pooler_output
-    geometry = model.geometry_encoder(
-        box_embeddings=prompts.boxes,
-        box_mask=prompts.labels != PADDING,
-        box_labels=prompts.labels.clamp(min=0),
-        img_feats=[coarse.float()],
-        img_pos_embeds=[position],
-    )
+    with torch.autocast("cpu", enabled=False):
+        geometry = model.geometry_encoder(
+            box_embeddings=prompts.boxes,
+            box_mask=prompts.labels != PADDING,
+            box_labels=prompts.labels.clamp(min=0),
+            img_feats=[coarse.float()],
+            img_pos_embeds=[position],
+        )
     asked = torch.cat([text, geometry.last_hidden_state.to(text.dtype)], 1)
     valid = torch.cat([prompts.token_mask, geometry.attention_mask], 1)
     fused = model.detr_encoder(
         vision_features=[coarse], text_features=asked, vision_pos_embeds=[position], text_mask=valid
     )
-    decoded = model.detr_decoder(
-        vision_features=fused.last_hidden_state,
-        text_features=fused.text_features,
-        vision_pos_encoding=fused.pos_embeds_flattened,
-        text_mask=valid,
-        spatial_shapes=fused.spatial_shapes,
-    )
-    states = decoded.intermediate_hidden_states
-    start = decoded.reference_boxes.float().clamp(1e-3, 1 - 1e-3)
-    boxes = (torch.logit(start) + model.detr_decoder.box_head(states).float()).sigmoid()
-    logits = model.dot_product_scoring(
-        decoder_hidden_states=states, text_features=fused.text_features, text_mask=valid
-    ).squeeze(-1)
+    with torch.autocast("cpu", enabled=False):
+        # In bfloat16 the decoder's gradients are mostly rounding: its attention weights hang on small differences.
+        image, said = fused.last_hidden_state.float(), fused.text_features.float()
+        decoded = model.detr_decoder(
+            vision_features=image,
+            text_features=said,
+            vision_pos_encoding=fused.pos_embeds_flattened.float(),
+            text_mask=valid,
+            spatial_shapes=fused.spatial_shapes,
+        )
+        states = decoded.intermediate_hidden_states
+        start = decoded.reference_boxes.clamp(1e-3, 1 - 1e-3)
+        boxes = (torch.logit(start) + model.detr_decoder.box_head(states)).sigmoid()
+        logits = model.dot_product_scoring(decoder_hidden_states=states, text_features=said, text_mask=valid).squeeze(
+            -1
+        )
     masks = semantic = None
     if masked is not None:
         answer = model.mask_decoder(

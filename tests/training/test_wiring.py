@@ -14,8 +14,9 @@ from sam3_backend import Predictor
 from sam3_backend.model.preprocessing import to_network_input
 from training.batches import to_prompts
 from training.concepts import Concept
-from training.network import Network, warm_start
+from training.network import Network
 from training.shapes import draw
+from training.warm_start import warm_start
 from training.wiring import Clicks, Views, detect, segment, view
 
 if TYPE_CHECKING:
