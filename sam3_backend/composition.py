@@ -15,7 +15,7 @@ from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.backend import LabelStudioBackend
 from sam3_backend.label_studio.client import LabelStudioAccess
-from sam3_backend.label_studio.predictions import Predictions
+from sam3_backend.label_studio.predictions import Locates, Predictions
 from sam3_backend.model.predictor import Predictor
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.model.transfer import DeviceTransfer
@@ -24,6 +24,7 @@ from sam3_backend.segmenter import Segmenter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sam3_backend.segmenter import PictureSource
     from sam3_backend.settings import Settings
 
 DEMO_NOTICE = (
@@ -54,12 +55,17 @@ class Parts:
         return DEMO_NOTICE if self.predictor.name == "demo" else None
 
 
-def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _stage, _seconds: None) -> Parts:
+def compose(
+    settings: Settings,
+    observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
+    pictures: PictureSource | None = None,
+) -> Parts:
     """Load the model and put everything around it that answers prompts.
 
     Args:
         settings: Checkpoint, device, limits.
         observe: Told each stage's name and its seconds, for metrics.
+        pictures: Where pictures come from; None to download them all.
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
@@ -75,7 +81,7 @@ def compose(settings: Settings, observe: Callable[[str, float], None] = lambda _
     )
     scheduler = Scheduler()
     store = _store(settings, predictor)
-    pictures = KnownPictures(PictureLoader.from_settings(settings))
+    pictures = pictures or KnownPictures(PictureLoader.from_settings(settings))
     segmenter = Segmenter(predictor, scheduler, store, pictures, observe)
     return Parts(predictor, scheduler, store, segmenter)
 
@@ -105,7 +111,7 @@ def connect(
     )
 
 
-def label_predictions(parts: Parts, access: LabelStudioAccess) -> Predictions:
+def label_predictions(parts: Parts, access: Locates) -> Predictions:
     """What predicts tasks by their labels, for who has no server: bulk runs."""
     return Predictions(parts.segmenter, access, parts.predictor, lambda _code: None, lambda _stage, _seconds: None)
 

@@ -36,6 +36,8 @@ CREATE INDEX IF NOT EXISTS tasks_by_state ON tasks (run, state, number);
 CREATE TABLE IF NOT EXISTS found (
   run INTEGER NOT NULL, number INTEGER NOT NULL, label TEXT NOT NULL, score REAL NOT NULL, area_share REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS found_by_task ON found (run, number);
+CREATE VIEW IF NOT EXISTS found_written AS
+  SELECT found.* FROM found JOIN tasks USING (run, number) WHERE tasks.state = 'written';
 """
 _PAGE = 200
 
@@ -133,7 +135,7 @@ class Journal:
         """The tasks that wait, by their numbers."""
         last = -1
         while True:
-            page = self._rows(
+            page = self.select(
                 "SELECT number, data FROM tasks WHERE run = ? AND state = 'waiting' AND number > ? "
                 "ORDER BY number LIMIT ?",
                 *(last, _PAGE),
@@ -144,37 +146,33 @@ class Journal:
                 return
             last = page[-1][0]
 
-    def sending(self, numbers: Sequence[int]) -> None:
+    def sending(self, chunk: Sequence[Done]) -> None:
         """A chunk is about to leave."""
         with self._all_or_nothing():
-            self._file.executemany(
-                "UPDATE tasks SET state = 'sending', sent_at_s = ? WHERE run = ? AND number = ?",
-                [(time.time(), self._run, number) for number in numbers],
-            )
+            for each in chunk:
+                self._record(each)
+                self._file.execute(
+                    "UPDATE tasks SET state = 'sending', sent_at_s = ? WHERE run = ? AND number = ?",
+                    (time.time(), self._run, each.task.number),
+                )
 
     def left_sending(self) -> dict[int, float]:
         """Tasks whose fate is unknown: number to when they were sent, seconds since the epoch."""
-        return dict(self._rows("SELECT number, sent_at_s FROM tasks WHERE run = ? AND state = 'sending'"))
+        return dict(self.select("SELECT number, sent_at_s FROM tasks WHERE run = ? AND state = 'sending'"))
 
-    def written(self, done: Sequence[Done], *, keep: bool = False) -> None:
-        """Predictions are where they belong; with ``keep`` that is this file."""
-        with self._all_or_nothing():
-            for each in done:
-                number = each.task.number
-                self._file.execute(
-                    "UPDATE tasks SET state = 'written', code = NULL, message = NULL, took_s = ?, prediction = ? "
-                    "WHERE run = ? AND number = ?",
-                    (each.took_s, json.dumps(each.prediction) if keep else None, self._run, number),
-                )
-                self._file.execute("DELETE FROM found WHERE run = ? AND number = ?", (self._run, number))
-                self._file.executemany(
-                    "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
-                    [(self._run, number, one.label, one.score, one.area_share) for one in each.found],
-                )
-
-    def found_written(self, numbers: Sequence[int]) -> None:
-        """Tasks of unknown fate turned out to hold their predictions."""
+    def written(self, numbers: Iterable[int]) -> None:
+        """What was sent is there."""
         self._each("UPDATE tasks SET state = 'written' WHERE run = ? AND number = ?", numbers)
+
+    def keep(self, chunk: Sequence[Done]) -> None:
+        """Keep predictions in this file, where they then belong."""
+        with self._all_or_nothing():
+            for each in chunk:
+                self._record(each)
+                self._file.execute(
+                    "UPDATE tasks SET state = 'written', prediction = ? WHERE run = ? AND number = ?",
+                    (json.dumps(each.prediction), self._run, each.task.number),
+                )
 
     def failed(self, number: int, code: str, message: str) -> None:
         """A task has no prediction, and why."""
@@ -190,7 +188,7 @@ class Journal:
 
     def unsettled(self) -> dict[int, float]:
         """Tasks that may be stored twice: number to when they were sent last, seconds since the epoch."""
-        return dict(self._rows("SELECT number, sent_at_s FROM tasks WHERE run = ? AND is_unsettled = 1"))
+        return dict(self.select("SELECT number, sent_at_s FROM tasks WHERE run = ? AND is_unsettled = 1"))
 
     def settled(self, numbers: Sequence[int]) -> None:
         """These are stored once."""
@@ -198,13 +196,33 @@ class Journal:
 
     def counts(self) -> dict[str, int]:
         """How many tasks are in each state."""
-        return dict(self._rows("SELECT state, COUNT(*) FROM tasks WHERE run = ? GROUP BY state"))
+        return dict(self.select("SELECT state, COUNT(*) FROM tasks WHERE run = ? GROUP BY state"))
 
-    def failures(self) -> Iterator[tuple[int, str, str]]:
-        """Number, code and message of each task that failed."""
-        yield from self._rows(
-            "SELECT number, code, message FROM tasks WHERE run = ? AND state = 'failed' ORDER BY number"
-        )
+    def failures(self) -> Iterator[tuple[Task, str, str]]:
+        """Each task that failed, the fault's code and its message."""
+        query = "SELECT number, data, code, message FROM tasks WHERE run = ? AND state = 'failed' ORDER BY number"
+        for number, data, code, message in self.select(query):
+            yield Task(number, json.loads(data)), code, message
+
+    def kept(self, numbers: Sequence[int]) -> set[int]:
+        """Which of these tasks have their prediction in this file."""
+        return {number for number in numbers if self.prediction(number) is not None}
+
+    def prediction(self, number: int) -> dict[str, Any] | None:
+        """A task's prediction, where it is kept in this file."""
+        rows = self.select("SELECT prediction FROM tasks WHERE run = ? AND number = ?", number)
+        kept: dict[str, Any] | None = json.loads(rows[0][0]) if rows and rows[0][0] else None
+        return kept
+
+    def tasks(self, numbers: Sequence[int]) -> list[Task]:
+        """Tasks by their numbers."""
+        query = "SELECT data FROM tasks WHERE run = ? AND number = ?"
+        return [Task(number, json.loads(data)) for number in numbers for (data,) in self.select(query, number)]
+
+    def select(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """What a query gives whose first place is for this run."""
+        with self._lock:
+            return self._file.execute(query, (self._run, *values)).fetchall()
 
     def close(self) -> None:
         """Let others have the file."""
@@ -212,12 +230,20 @@ class Journal:
             self._file.close()
             self._guard.close()
 
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._file.execute(query, (self._run, *values)).fetchall()
+    def _record(self, done: Done) -> None:
+        """Write down what was found, in place of what was found before."""
+        key = (self._run, done.task.number)
+        self._file.execute(
+            "UPDATE tasks SET code = NULL, message = NULL, took_s = ? WHERE run = ? AND number = ?", (done.took_s, *key)
+        )
+        self._file.execute("DELETE FROM found WHERE run = ? AND number = ?", key)
+        self._file.executemany(
+            "INSERT INTO found VALUES (?, ?, ?, ?, ?)",
+            [(*key, each.label, each.score, each.area_share) for each in done.found],
+        )
 
     def _one(self, query: str) -> tuple[Any, ...]:
-        return self._rows(query)[0]
+        return self.select(query)[0]
 
     def _each(self, command: str, numbers: Iterable[int]) -> None:
         with self._all_or_nothing():

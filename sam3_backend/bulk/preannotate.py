@@ -61,12 +61,14 @@ class Listing:
         pages: Gives them, page by page.
         holders: Which of some tasks hold their prediction already.
         limit: Most tasks that are predicted; None for all.
+        is_quick: Whether reading them is so quick that every process does it.
     """
 
     selection: str
     pages: Callable[[], Iterable[Sequence[Task]]]
     holders: Callable[[Sequence[int]], set[int]]
     limit: int | None = None
+    is_quick: bool = False
 
 
 def run(
@@ -98,7 +100,8 @@ def run(
     if retry_failed:
         journal.wait_again()
     # Listed anew for those that failed too: somebody may have mended their data.
-    if retry_failed or journal.selection != listing.selection or not journal.counts().get("waiting"):
+    is_listed = journal.selection == listing.selection and bool(journal.counts().get("waiting"))
+    if listing.is_quick or retry_failed or not is_listed:
         _list(listing, journal, watch)
     watch.working(journal.counts().get("waiting", 0))
     results = outcomes(journal.waiting(), work, parallel)
@@ -124,7 +127,7 @@ def run(
 def _list(listing: Listing, journal: Journal, watch: Watches) -> None:
     """Put all tasks that are meant into the journal, without those that hold their prediction already."""
     journal.forget_waiting()
-    failed = {number for number, _, _ in journal.failures()}
+    failed = {task.number for task, _, _ in journal.failures()}
     listed, left = 0, listing.limit
     for page in listing.pages():
         held = listing.holders([task.number for task in page])

@@ -1,44 +1,36 @@
-"""A project of Label Studio as the source of a bulk run: its tasks, what they hold, how one is predicted."""
+"""A project of Label Studio as the source of a bulk run: its tasks, and what they hold."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from sam3_backend.bulk.preannotate import Listing
-from sam3_backend.bulk.work import Done, Task, found_objects
+from sam3_backend.bulk.work import Task
 from sam3_backend.label_studio.selection import pages, spread
 from sam3_backend.label_studio.stored_predictions import StoredPredictions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sam3_backend.label_studio.api import LabelStudioApi
-    from sam3_backend.label_studio.client import LabelStudioAccess
-    from sam3_backend.label_studio.label_config import LabelConfig
-    from sam3_backend.label_studio.predictions import Predictions
     from sam3_backend.label_studio.selection import Selection
 
 
 @dataclass(frozen=True)
 class ProjectTasks:
-    """Some tasks of a project and what is looked for in them.
+    """Some tasks of a project.
 
     Attributes:
         api: Label Studio.
-        access: Finds pictures.
         number: The project's number.
-        config: What is looked for.
         selection: Which tasks.
         version: Model version of their predictions.
     """
 
     api: LabelStudioApi
-    access: LabelStudioAccess
     number: int
-    config: LabelConfig
     selection: Selection
     version: str
 
@@ -63,14 +55,3 @@ class ProjectTasks:
     def _pages(self) -> Iterator[list[Task]]:
         for page in pages(self.api, self.number, self.selection):
             yield [Task(each["id"], each["data"]) for each in page]
-
-
-def predicting(predictions: Predictions, config: LabelConfig) -> Callable[[Task], Done]:
-    """What predicts one task by the labels of a config."""
-
-    def predict(task: Task) -> Done:
-        began_s = time.perf_counter()
-        prediction, answer = predictions.predict_by_labels({"id": task.number, "data": task.data}, config)
-        return Done(task, prediction, found_objects(answer), time.perf_counter() - began_s)
-
-    return predict

@@ -1,70 +1,69 @@
-"""A few predictions drawn over their pictures, so that a person looks before hours are spent."""
+"""A few predictions drawn over their pictures, so that a person looks before trusting them, or spending hours."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from sam3_backend.errors import BackendError, ImageUnreachable
+from sam3_backend.errors import BackendError
 from sam3_backend.label_studio.tasks import picture_uri
 from sam3_backend.overlay import draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator
 
     from sam3_backend.answer import Answer
-    from sam3_backend.bulk.project import ProjectTasks
     from sam3_backend.bulk.work import Task
-    from sam3_backend.images import PictureLoader
-    from sam3_backend.label_studio.predictions import Predictions
+    from sam3_backend.images import PictureFile, PictureLocation
+    from sam3_backend.label_studio.label_config import LabelConfig
+    from sam3_backend.label_studio.predictions import Locates, Predictions
 
 
-def draw_samples(
-    tasks: Iterable[Task], project: ProjectTasks, predictions: Predictions, loader: PictureLoader, folder: Path
-) -> Iterator[tuple[str, str, bool]]:
-    """Draw what would be predicted.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One task, drawn.
 
-    Args:
-        tasks: Whose pictures.
-        project: Where the pictures are, and what is looked for.
-        predictions: Predicts.
-        loader: Fetches the pictures for drawing.
-        folder: Where the drawings go; made where it is missing.
-
-    Yields:
-        What to call the task, what was found or why not, whether there is a drawing.
-
-    Raises:
-        BackendError: The folder cannot be written to.
+    Attributes:
+        task: The task.
+        said: What was found, or why there is no drawing.
+        drawing: The picture with what was found, or None.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise BackendError(f"{folder} cannot be written: {fault.strerror}.") from fault
-    for task in tasks:
-        try:
-            path, answer = _draw(task, project, predictions, loader, folder)
-        except BackendError as fault:
-            yield f"Task {task.number}", fault.message, False
-        else:
-            yield str(path), _said(answer), True
+
+    task: Task
+    said: str
+    drawing: Image.Image | None = None
 
 
-def _draw(
-    task: Task, project: ProjectTasks, predictions: Predictions, loader: PictureLoader, folder: Path
-) -> tuple[Path, Answer]:
-    described = {"id": task.number, "data": task.data}
-    _, answer = predictions.predict_by_labels(described, project.config)
-    location = project.access.locate(picture_uri(described, project.config), project=None, task_id=task.number)
-    download = loader.download(location)
-    if download is None:
-        raise ImageUnreachable(f"{location.name} was not sent.")
-    path = folder / f"task-{task.number}.png"
-    Image.fromarray(draw(download.file.decode().rgb, answer.found)).save(path)
-    return path, answer
+@dataclass(frozen=True, slots=True)
+class Artist:
+    """Predicts tasks and draws what it finds.
+
+    Attributes:
+        predictions: Predicts.
+        config: What is looked for.
+        access: Finds pictures.
+        fetch: Fetches them, for drawing.
+    """
+
+    predictions: Predictions
+    config: LabelConfig
+    access: Locates
+    fetch: Callable[[PictureLocation], PictureFile]
+
+    def draw(self, tasks: Iterable[Task]) -> Iterator[Sample]:
+        """Draw what would be predicted; what cannot be is said."""
+        for task in tasks:
+            described = {"id": task.number, "data": task.data}
+            try:
+                _, answer = self.predictions.predict_by_labels(described, self.config)
+                uri = picture_uri(described, self.config)
+                file = self.fetch(self.access.locate(uri, project=None, task_id=task.number))
+                yield Sample(task, _said(answer), Image.fromarray(draw(file.decode().rgb, answer.found)))
+            except BackendError as fault:
+                yield Sample(task, fault.message)
 
 
 def _said(answer: Answer) -> str:

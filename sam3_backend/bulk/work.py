@@ -1,14 +1,17 @@
-"""Nouns of a bulk run: a task to do, what came of it."""
+"""Nouns of a bulk run: a task to do, what came of it, and what does one."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from sam3_backend.answer import Answer
+    from sam3_backend.label_studio.label_config import LabelConfig
+    from sam3_backend.label_studio.predictions import Predictions
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +78,24 @@ def found_objects(answer: Answer) -> tuple[FoundObject, ...]:
     """The objects of an answer, as statistics want them."""
     area_px = max(1, answer.width_px * answer.height_px)
     return tuple(FoundObject(each.label or "", each.score, each.mask.area_px / area_px) for each in answer.found)
+
+
+def predicting(
+    predictions: Predictions, config: LabelConfig, rewrite: Callable[[Answer], dict[str, Any]] | None = None
+) -> Callable[[Task], Done]:
+    """What predicts one task by the labels of a config.
+
+    Args:
+        predictions: Predicts.
+        config: What is looked for.
+        rewrite: Makes the prediction of the answer, where it is not to be Label Studio's.
+    """
+
+    def predict(task: Task) -> Done:
+        began_s = time.perf_counter()
+        prediction, answer = predictions.predict_by_labels({"id": task.number, "data": task.data}, config)
+        if rewrite is not None:
+            prediction = rewrite(answer)
+        return Done(task, prediction, found_objects(answer), time.perf_counter() - began_s)
+
+    return predict

@@ -94,7 +94,7 @@ class Writer:
         if not left:
             return 0
         held = self._patiently(lambda: self._stores.holders(list(left)))
-        self._journal.found_written(sorted(held))
+        self._journal.written(held)
         missing = sorted(left.keys() - held)
         # Label Studio may be about to store them at this very moment.
         self._journal.unsettle([number for number in missing if time.time() - left[number] < LATE_S])
@@ -161,7 +161,7 @@ class Writer:
         Raises:
             LabelStudioError: It cannot be sent; the journal has it as being sent, for the next process.
         """
-        self._journal.sending([each.task.number for each in chunk])
+        self._journal.sending(chunk)
         for pause_s in (*RETRY_AFTER_S, None):
             try:
                 created = self._stores.add({each.task.number: each.prediction for each in chunk})
@@ -191,7 +191,7 @@ class Writer:
                 if each.task.number not in held:
                     message = "Label Studio did not take the prediction: it does not fit the labelling config."
                     self._journal.failed(each.task.number, "refused", message)
-        self._journal.written(taken)
+        self._journal.written(each.task.number for each in taken)
         self._tell(len(taken))
 
     def _refused(self, chunk: list[Done], fault: LabelStudioError) -> None:
@@ -210,7 +210,7 @@ class Writer:
         except LabelStudioError:
             return chunk  # still out of reach: sending will say so, and copies are removed at the end
         there = [each for each in chunk if each.task.number in held]
-        self._journal.written(there)
+        self._journal.written(each.task.number for each in there)
         self._tell(len(there))
         return [each for each in chunk if each.task.number not in held]
 

@@ -3,42 +3,53 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_backend.errors import InvalidPrompt, InvalidRequest, LabelStudioError, SettingsError
+from sam3_backend.errors import BackendError, InvalidPrompt, LabelStudioError
 from sam3_backend.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from sam3_backend.bulk.journal import Journal
-    from sam3_backend.bulk.project import ProjectTasks
-    from sam3_backend.bulk.work import Done, Task
-    from sam3_backend.label_studio.predictions import Predictions
+    from sam3_backend.cli.preannotate_jobs import Job
 
-API_TIMEOUT_S = 60.0
-"""Label Studio takes seconds for a chunk of predictions, more where the project is large."""
 EMBEDDING_MEMORY_BYTES = 256 * 1024**2
 """Each picture is looked at once, so little is gained by remembering many."""
 FAILURES_SHOWN = 20
+REPORT_SAMPLES = 6
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> argparse.ArgumentParser:
     """Describe the command."""
     parser = commands.add_parser(
         "preannotate",
-        help="predict all tasks of a project; can be stopped and gone on with",
+        help="predict all tasks of a project or a folder; can be stopped and gone on with",
         description=(
-            "Predict the tasks of a Label Studio project by its labels and store the predictions there. Tasks that "
-            "hold this model version's prediction already are left out. Stopped or killed, the same command goes on "
-            "where it was. Needs LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY, and the model settings of the server."
+            "Predict the tasks of a Label Studio project by its labels and store the predictions there; tasks that "
+            "hold this model version's prediction already are left out. Or predict pictures in files and write a file. "
+            "Stopped or killed, the same command goes on where it was. With --project it needs LABEL_STUDIO_URL and "
+            "LABEL_STUDIO_API_KEY; the model settings are those of the server."
         ),
     )
-    parser.add_argument("--project", type=int, required=True, metavar="N", help="the project's number")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--project", type=int, metavar="N", help="the project's number")
+    what.add_argument(
+        "--input", type=Path, metavar="PATH", help="a folder, a .json list of tasks, or a .jsonl with one task a line"
+    )
+    files = parser.add_argument_group("with --input")
+    files.add_argument("--output", type=Path, metavar="FILE", help="where the predictions go")
+    files.add_argument("--format", choices=("label-studio", "coco"), default="label-studio", help="[label-studio]")
+    files.add_argument("--config", type=Path, metavar="FILE", help="labelling config; without one, --text makes it")
+    files.add_argument(
+        "--url-prefix",
+        default="/data/local-files/?d=",
+        metavar="URL",
+        help="what Label Studio finds a folder's pictures under [/data/local-files/?d=]",
+    )
     which = parser.add_argument_group("which tasks (all)")
     which.add_argument("--view", type=int, metavar="N", help="those in a tab of the Data Manager, its ?tab=N")
     which.add_argument(
@@ -59,7 +70,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
         metavar="LABEL=T,T",
         help='look for this instead of the labels: "Vehicle=car,truck"; may be given several times',
     )
-    parser.add_argument("--journal", type=Path, metavar="FILE", help="where the run is kept [preannotate-N.sqlite3]")
+    parser.add_argument(
+        "--journal", type=Path, metavar="FILE", help="where the run is kept [preannotate-N.sqlite3, or beside --output]"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="HTML report [beside the journal]")
     parser.add_argument("--chunk", type=_count, default=100, metavar="N", help="predictions stored at a time [100]")
     parser.add_argument("--parallel", type=_count, default=8, metavar="N", help="tasks under way at a time [8]")
     look = parser.add_argument_group("look before spending hours")
@@ -73,101 +87,138 @@ def run(options: argparse.Namespace) -> int:
     """Pre-annotate.
 
     Returns:
-        0 if every task has its prediction, 1 if some have not, 2 where the command line cannot be used.
+        0 if every task has its prediction, 1 if some have not.
 
     Raises:
-        LabelStudioError: Label Studio does not answer any more.
+        InvalidPrompt: The command line cannot be used.
+        LabelStudioError: Label Studio does not answer.
         SettingsError: What the command needs is not set.
     """
-    from sam3_backend.bulk.project import ProjectTasks, predicting
-    from sam3_backend.composition import compose, label_predictions
-    from sam3_backend.label_studio.client import LabelStudioAccess
-    from sam3_backend.label_studio.projects import read_project
-    from sam3_backend.label_studio.selection import Selection, read_filter
-    from sam3_backend.label_studio.wanted import looking_for
-
     settings = Settings.from_environment(embedding_memory_bytes=EMBEDDING_MEMORY_BYTES)
-    if settings.label_studio_url is None or settings.label_studio_api_key is None:
-        raise SettingsError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: they say where the tasks are.")
-    try:
-        selection = Selection(options.view, tuple(map(read_filter, options.filter)), options.only_unlabeled)
-    except InvalidRequest as fault:
-        raise InvalidPrompt(fault.message) from fault  # wrong usage
+    _check(options)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    access = LabelStudioAccess(
-        url=settings.label_studio_url,
-        api_key=settings.label_studio_api_key.get_secret_value(),
-        timeout_s=API_TIMEOUT_S,
-    )
-    api = access.api(None)
-    project = read_project(api, options.project)
-    config = looking_for(project.config, options.text) if options.text else project.config
-    sys.stderr.write(f'Project {project.number}, "{project.title}": {project.tasks} tasks. Loading the model.\n')
-    predictions = label_predictions(compose(settings), access)
-    tasks = ProjectTasks(api, access, options.project, config, selection, predictions.model_version(config))
+    from sam3_backend.cli.preannotate_jobs import file_job, project_job
+
+    job = (project_job if options.input is None else file_job)(options, settings, _say)
     if options.dry_run:
-        return _dry_run(options, settings, tasks, predictions)
+        return _dry_run(options, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    path = options.journal or Path(f"preannotate-{options.project}.sqlite3")
-    return _run(options, tasks, path, predicting(predictions, config))
+    return _run(options, job)
 
 
-def _run(options: argparse.Namespace, project: ProjectTasks, path: Path, predict: Callable[[Task], Done]) -> int:
+def _check(options: argparse.Namespace) -> None:
+    if options.input is None:
+        alone = {"--output": options.output, "--config": options.config}
+    else:
+        alone = {"--view": options.view, "--filter": options.filter, "--only-unlabeled": options.only_unlabeled}
+        if options.output is None:
+            raise InvalidPrompt("--input needs --output: where should the predictions go?")
+    for name, given in alone.items():
+        if given:
+            raise InvalidPrompt(f"{name} does not go with {'--project' if options.input is None else '--input'}.")
+
+
+def _run(options: argparse.Namespace, job: Job) -> int:
     from sam3_backend.bulk import preannotate
     from sam3_backend.bulk.journal import Journal
-    from sam3_backend.bulk.writer import Writer
     from sam3_backend.cli.progress import BulkProgress
 
-    journal = Journal(path, project.place, project.version)
+    path = options.journal or job.journal
+    journal = Journal(path, job.place, job.version)
     try:
-        with BulkProgress() as progress:
-            writer = Writer(project.stored, journal, chunk_tasks=options.chunk, tell=progress.written)
-            preannotate.run(
-                *(project.listing(options.limit), journal, writer, predict, progress),
-                parallel=options.parallel,
-                retry_failed=options.retry_failed,
-            )
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped. The same command goes on from here.\n")
-    except LabelStudioError as fault:
-        sys.stderr.write(f"sam3-backend: {fault.message}\nThe same command goes on from here.\n")
+        try:
+            with BulkProgress() as progress:
+                preannotate.run(
+                    *(job.listing(journal), journal, job.writer(journal, progress.written), job.predict, progress),
+                    parallel=options.parallel,
+                    retry_failed=options.retry_failed,
+                )
+        except KeyboardInterrupt:
+            _say("Stopped. The same command goes on from here.")
+            is_complete = False
+        except LabelStudioError as fault:
+            _say(f"sam3-backend: {fault.message}\nThe same command goes on from here.")
+            is_complete = False
+        else:
+            job.finish(journal)
+            _report(options.report or path.with_suffix(".html"), job, journal)
+            is_complete = True
+        return 0 if _tell(journal, job) and is_complete else 1
     finally:
-        is_complete = _tell(journal, project.version)
         journal.close()
-    return 0 if is_complete else 1
 
 
-def _tell(journal: Journal, version: str) -> bool:
-    """Say what the run came to; whether every task has its prediction."""
-    counts = journal.counts()
-    failures = list(journal.failures())
-    for number, _, message in failures[:FAILURES_SHOWN]:
-        sys.stderr.write(f"Task {number}: {message}\n")
-    if len(failures) > FAILURES_SHOWN:
-        sys.stderr.write(f"... and {len(failures) - FAILURES_SHOWN} more.\n")
-    left = counts.get("waiting", 0) + counts.get("sending", 0)
-    sys.stderr.write(
-        f"{counts.get('written', 0)} predicted, {counts.get('held', 0)} had been already, {len(failures)} failed, "
-        f"{left} left. Model version {version}\n"
+def _report(path: Path, job: Job, journal: Journal) -> None:
+    from sam3_backend.bulk.report import render_report
+    from sam3_backend.bulk.statistics import read_statistics, spread_tasks
+
+    samples = job.artist.draw(spread_tasks(journal, REPORT_SAMPLES))
+    named = {task.number: job.name(task) for task in journal.tasks([n for n, _ in read_statistics(journal).slowest])}
+    html = render_report(
+        job.title,
+        job.version,
+        read_statistics(journal),
+        list(journal.failures()),
+        samples,
+        lambda task: named[task] if isinstance(task, int) else job.name(task),
     )
-    if failures:
-        sys.stderr.write("--retry-failed tries those that failed again.\n")
-    return not failures and not left
+    try:
+        path.write_text(html, encoding="utf-8")
+    except OSError as fault:
+        raise BackendError(f"{path} cannot be written: {fault.strerror}.") from fault
+    _say(f"Report: {path}")
 
 
-def _dry_run(options: argparse.Namespace, settings: Settings, project: ProjectTasks, predictions: Predictions) -> int:
+def _tell(journal: Journal, job: Job) -> bool:
+    """Say what the run came to; whether every task has its prediction."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sam3_backend.bulk.statistics import read_statistics
+
+    statistics = read_statistics(journal)
+    table = Table("label", "objects", "tasks", "mean score")
+    for each in statistics.labels:
+        table.add_row(each.label or "(none)", f"{each.objects:,}", f"{each.tasks:,}", f"{each.mean_score:.2f}")
+    if statistics.labels:
+        Console(stderr=True, highlight=False).print(table)
+    for task, _, message in itertools.islice(journal.failures(), FAILURES_SHOWN):
+        _say(f"{job.name(task)}: {message}")
+    counts, failed = statistics.counts, statistics.counts.get("failed", 0)
+    if failed > FAILURES_SHOWN:
+        _say(f"... and {failed - FAILURES_SHOWN} more.")
+    left = counts.get("waiting", 0) + counts.get("sending", 0)
+    _say(
+        f"{counts.get('written', 0)} predicted, {counts.get('held', 0)} had been already, {failed} failed, "
+        f"{left} left. Model version {job.version}"
+    )
+    if failed:
+        _say("--retry-failed tries those that failed again.")
+    return not failed and not left
+
+
+def _dry_run(options: argparse.Namespace, job: Job) -> int:
     """Predict a few tasks, draw them, store nothing."""
-    from sam3_backend.bulk.sample import draw_samples
-    from sam3_backend.images import PictureLoader
-
     folder = options.overlay_dir or Path("overlays")
-    loader = PictureLoader.from_settings(settings)
     failed = 0
-    for name, said, is_drawn in draw_samples(project.sample(options.sample), project, predictions, loader, folder):
-        failed += not is_drawn
-        sys.stdout.write(f"{name}: {said}\n")
-    sys.stdout.write("Nothing was stored in Label Studio.\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for sample in job.artist.draw(job.sample(options.sample)):
+            name = job.name(sample.task)
+            if sample.drawing is None:
+                failed += 1
+            else:
+                name = str(folder / f"task-{sample.task.number}.png")
+                sample.drawing.save(name)
+            sys.stdout.write(f"{name}: {sample.said}\n")
+    except OSError as fault:
+        raise BackendError(f"{folder} cannot be written: {fault.strerror}.") from fault
+    sys.stdout.write("Nothing was stored.\n")
     return 1 if failed else 0
+
+
+def _say(words: str) -> None:
+    sys.stderr.write(words + "\n")
 
 
 def _count(text: str) -> int:

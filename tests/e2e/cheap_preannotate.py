@@ -12,23 +12,22 @@ from typing import TYPE_CHECKING
 from sam3_backend import cli
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.predictions import Predictions
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.segmenter import Segmenter
 from tests.contract.colour_predictor import ColourPredictor
 
 if TYPE_CHECKING:
-    from sam3_backend.label_studio.client import LabelStudioAccess
+    from sam3_backend.label_studio.predictions import Locates
+    from sam3_backend.segmenter import PictureSource
     from sam3_backend.settings import Settings
 
 
-def compose(settings: Settings) -> Segmenter:
-    pictures = KnownPictures(PictureLoader.from_settings(settings))
+def compose(settings: Settings, pictures: PictureSource) -> Segmenter:
     return Segmenter(ColourPredictor(), Scheduler(), EmbeddingStore(MemoryTier(10**7)), pictures)  # type: ignore[arg-type]
 
 
-def label_predictions(segmenter: Segmenter, access: LabelStudioAccess) -> Predictions:
+def label_predictions(segmenter: Segmenter, access: Locates) -> Predictions:
     facts = ColourPredictor()
     return Predictions(segmenter, access, facts, lambda _code: None, lambda _stage, _seconds: None)
 

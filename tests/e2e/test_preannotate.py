@@ -111,6 +111,14 @@ def test_killed_at_random_moments_a_run_loses_nothing_and_writes_nothing_twice(s
     assert {task for task, _ in held} == set(tasks)
     assert set(held.values()) == {1}
     assert len({version for _, version in held}) == 1
+    assert journalled_objects(tmp_path / "run.sqlite3") == sum(1 + number % 2 for number in range(240))
+
+
+def journalled_objects(journal: Path) -> int:
+    """How many objects the statistics know of."""
+    with closing(sqlite3.connect(journal)) as file:
+        ((objects,),) = file.execute("SELECT COUNT(*) FROM found_written")
+    return int(objects)
 
 
 def states(journal: Path) -> set[str]:

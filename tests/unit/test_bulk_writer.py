@@ -100,27 +100,27 @@ def test_one_vanished_task_costs_no_other_one_its_prediction(journal: Journal):
     studio.deleted = {2}
     write(studio, journal, done(*range(8)), chunk_tasks=8)
     assert studio.stored == Counter({0, 1, 3, 4, 5, 6, 7})
-    assert list(journal.failures()) == [(2, "refused", "There is no such task.")]
+    assert [(task.number, *why) for task, *why in journal.failures()] == [(2, "refused", "There is no such task.")]
 
 
 def test_what_label_studio_drops_silently_is_named(journal: Journal):
     studio = FlakyStudio()
     write(studio, journal, done(0, 1) + done(2, result=["odd"]) + done(3))
-    assert [number for number, *_ in journal.failures()] == [2]
+    assert [task.number for task, *_ in journal.failures()] == [2]
     assert journal.counts()["written"] == 3
 
 
 def test_after_a_crash_label_studio_says_what_is_there(journal: Journal):
     studio = FlakyStudio()
     studio.stored.update([0, 1])
-    journal.sending([0, 1, 2, 3])
+    journal.sending(done(*range(4)))
     assert Writer(studio, journal).reconcile() == 2
     assert journal.counts() == {"written": 2, "waiting": 6}
 
 
 def test_what_arrives_late_after_a_crash_is_stored_once_in_the_end(journal: Journal):
     studio = FlakyStudio()
-    journal.sending([0, 1])
+    journal.sending(done(0, 1))
     slept: list[float] = []
     writer = Writer(studio, journal, sleep=slept.append)
     writer.reconcile()
@@ -136,7 +136,7 @@ def test_what_arrives_late_after_a_crash_is_stored_once_in_the_end(journal: Jour
 
 
 def test_what_was_sent_long_ago_cannot_arrive_any_more(journal: Journal, monkeypatch: pytest.MonkeyPatch):
-    journal.sending([0])
+    journal.sending(done(0))
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * LATE_S)
     Writer(FlakyStudio(), journal).reconcile()

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sam3_backend.bulk.journal import Journal
+from sam3_backend.bulk.report import render_report
+from sam3_backend.bulk.sample import Sample
+from sam3_backend.bulk.statistics import LabelCount, read_statistics, spread_tasks
 from sam3_backend.bulk.work import Done, FoundObject, Task
 from sam3_backend.errors import BackendError
 
@@ -35,7 +38,7 @@ def test_tasks_wait_in_the_order_of_their_numbers_with_their_data(journal: Journ
 
 
 def test_what_was_announced_is_known_to_the_next_process(journal: Journal, path: Path):
-    journal.sending([3])
+    journal.sending([Done(TASKS[0], {})])
     journal.close()
     again = Journal(path, "http://ls/projects/1", "v1")
     assert list(again.left_sending()) == [3]
@@ -65,13 +68,15 @@ def test_a_file_that_is_no_journal_is_left_alone(path: Path):
 
 
 def test_what_was_written_stays_written_when_it_is_listed_again(journal: Journal):
-    journal.written([Done(TASKS[0], {}, (FoundObject("car", 0.9, 0.1),), 0.5)])
+    journal.sending([Done(TASKS[0], {})])
+    journal.written([3])
     journal.list_tasks(TASKS, held={3, 5})
     assert journal.counts() == {"written": 1, "waiting": 1, "held": 1}
 
 
 def test_what_label_studio_has_lost_waits_again(journal: Journal):
-    journal.written([Done(TASKS[0], {})])
+    journal.sending([Done(TASKS[0], {})])
+    journal.written([3])
     journal.list_tasks(TASKS, held={5})
     assert [task.number for task in journal.waiting()] == [3, 8]
 
@@ -79,7 +84,7 @@ def test_what_label_studio_has_lost_waits_again(journal: Journal):
 def test_what_failed_stays_so_until_it_is_asked_for(journal: Journal):
     journal.failed(3, "image_unreachable", "Its host sleeps.")
     journal.list_tasks(TASKS, held={5})
-    assert list(journal.failures()) == [(3, "image_unreachable", "Its host sleeps.")]
+    assert list(journal.failures()) == [(TASKS[0], "image_unreachable", "Its host sleeps.")]
     assert journal.wait_again() == 1
     assert [task.number for task in journal.waiting()] == [3, 8]
     assert not list(journal.failures())
@@ -88,5 +93,38 @@ def test_what_failed_stays_so_until_it_is_asked_for(journal: Journal):
 def test_a_fault_in_the_middle_of_a_chunk_undoes_all_of_it(journal: Journal):
     bad = Done(TASKS[2], {}, (FoundObject("car", 0.9, None),))  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):
-        journal.written([Done(TASKS[0], {}), bad])
+        journal.keep([Done(TASKS[0], {}), bad])
     assert journal.counts()["waiting"] == 2
+
+
+def test_predictions_are_kept_where_that_is_where_they_belong(journal: Journal):
+    journal.keep([Done(TASKS[0], {"result": [1]})])
+    assert (journal.prediction(3), journal.prediction(8), journal.kept([3, 5, 8])) == ({"result": [1]}, None, {3})
+
+
+def test_statistics_count_what_is_written_and_count_it_once(journal: Journal):
+    first = (FoundObject("car", 0.31, 0.2), FoundObject("car", 0.99, 0.00005))
+    journal.sending([Done(TASKS[0], {}, first, 0.5), Done(TASKS[2], {}, (FoundObject("tree", 1.0, 1.0),), 0.7)])
+    assert read_statistics(journal).labels == ()
+    journal.written([3])
+    journal.wait_again([8])
+    journal.keep([Done(TASKS[0], {}, first, 0.6), Done(TASKS[2], {}, (), 0.1)])
+    statistics = read_statistics(journal)
+    assert statistics.labels == (LabelCount("car", 2, 1, pytest.approx(0.65)),)
+    assert [place for place, count in enumerate(statistics.scores) if count] == [6, 19]
+    assert [place for place, count in enumerate(statistics.areas) if count] == [0, 7]
+    assert (statistics.empty, statistics.slowest) == (1, ((3, 0.6), (8, 0.1)))
+    assert [task.number for task in spread_tasks(journal, 4)] == [3]
+
+
+def test_a_report_shows_names_as_they_are_and_runs_nothing_in_them(journal: Journal):
+    journal.keep([Done(TASKS[0], {}, (FoundObject("<script>", 0.9, 0.1),), 0.5)])
+    journal.failed(8, "refused", "a < b")
+    html = render_report(
+        "a & b", "v1", read_statistics(journal), list(journal.failures()), [Sample(TASKS[0], "1 <b>")], str
+    )
+    assert "a &amp; b" in html
+    assert "&lt;script&gt;" in html
+    assert "a &lt; b" in html
+    assert "<script" not in html
+    assert "<b>" not in html

@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).parents[2] / "sam3_backend"
 MODEL_FREE = (
     "sam3_backend",
     "sam3_backend.answer",
+    "sam3_backend.bulk.file_output",
+    "sam3_backend.bulk.files",
     "sam3_backend.bulk.project",
+    "sam3_backend.bulk.report",
     "sam3_backend.bulk.sample",
     "sam3_backend.bulk.writer",
     "sam3_backend.cli",

@@ -1,0 +1,167 @@
+"""What ``sam3-backend preannotate`` works on, from its options: a project of Label Studio, or files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sam3_backend.bulk.coco import coco_prediction
+from sam3_backend.bulk.file_output import JournalWriter, write_output
+from sam3_backend.bulk.files import FileTasks
+from sam3_backend.bulk.project import ProjectTasks
+from sam3_backend.bulk.sample import Artist
+from sam3_backend.bulk.work import predicting
+from sam3_backend.bulk.writer import Writer
+from sam3_backend.composition import compose, label_predictions
+from sam3_backend.errors import InvalidPrompt, InvalidRequest, SettingsError
+from sam3_backend.images import KnownPictures, PictureLoader
+from sam3_backend.images.local_files import LocalFiles
+from sam3_backend.label_studio.client import LabelStudioAccess
+from sam3_backend.label_studio.importable import config_for
+from sam3_backend.label_studio.label_config import LabelConfig
+from sam3_backend.label_studio.projects import read_project
+from sam3_backend.label_studio.selection import Selection, read_filter
+from sam3_backend.label_studio.wanted import looking_for
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from sam3_backend.bulk.journal import Journal
+    from sam3_backend.bulk.preannotate import Listing, Writes
+    from sam3_backend.bulk.work import Done, Task
+    from sam3_backend.settings import Settings
+
+API_TIMEOUT_S = 60.0
+"""Label Studio takes seconds for a chunk of predictions, more where the project is large."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One thing to pre-annotate.
+
+    Attributes:
+        title: What to call it before people.
+        place: What the journal calls it.
+        version: Model version of the predictions.
+        journal: Where its journal is unless something else is asked for.
+        artist: Predicts single tasks and draws them.
+        predict: Predicts one task.
+        listing: Gives the tasks, for a journal.
+        writer: Writes predictions; is told of those it wrote.
+        sample: A few of the tasks, from all over.
+        finish: What to do when nothing is left.
+        name: What to call a task, or its number.
+    """
+
+    title: str
+    place: str
+    version: str
+    journal: Path
+    artist: Artist
+    predict: Callable[[Task], Done]
+    listing: Callable[[Journal], Listing]
+    writer: Callable[[Journal, Callable[[int], None]], Writes]
+    sample: Callable[[int], list[Task]]
+    finish: Callable[[Journal], None]
+    name: Callable[[Task], str]
+
+
+def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> Job:
+    """A project of Label Studio.
+
+    Raises:
+        SettingsError: What it needs is not set.
+        InvalidPrompt: The options contradict themselves or the labelling config.
+        LabelStudioError: Label Studio does not answer.
+        CheckpointError: The checkpoint cannot be used.
+    """
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        raise SettingsError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: they say where the tasks are.")
+    try:
+        selection = Selection(options.view, tuple(map(read_filter, options.filter)), options.only_unlabeled)
+    except InvalidRequest as fault:
+        raise InvalidPrompt(fault.message) from fault  # wrong usage
+    key = settings.label_studio_api_key.get_secret_value()
+    access = LabelStudioAccess(url=settings.label_studio_url, api_key=key, timeout_s=API_TIMEOUT_S)
+    api = access.api(None)
+    project = read_project(api, options.project)
+    config = looking_for(project.config, options.text) if options.text else project.config
+    title = f'Project {project.number}, "{project.title}"'
+    say(f"{title}: {project.tasks} tasks. Loading the model.")
+    pictures = KnownPictures(PictureLoader.from_settings(settings))
+    predictions = label_predictions(compose(settings, pictures=pictures), access)
+    version = predictions.model_version(config)
+    tasks = ProjectTasks(api, project.number, selection, version)
+    return Job(
+        title=title,
+        place=tasks.place,
+        version=version,
+        journal=Path(f"preannotate-{project.number}.sqlite3"),
+        artist=Artist(predictions, config, access, pictures.fetch),
+        predict=predicting(predictions, config),
+        listing=lambda _journal: tasks.listing(options.limit),
+        writer=lambda journal, tell: Writer(tasks.stored, journal, chunk_tasks=options.chunk, tell=tell),
+        sample=tasks.sample,
+        finish=lambda _journal: None,
+        name=lambda task: f"Task {task.number}",
+    )
+
+
+def file_job(options: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> Job:
+    """Pictures and tasks in files, without any Label Studio.
+
+    Raises:
+        InvalidPrompt: The options contradict themselves or the labelling config, or the input cannot be read.
+        CheckpointError: The checkpoint cannot be used.
+    """
+    config = _config(options, say)
+    known = KnownPictures(PictureLoader.from_settings(settings))
+    pictures = LocalFiles(known, max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels)
+    tasks = FileTasks(options.input, config.data_key, options.url_prefix, LabelStudioAccess.from_settings(settings))
+    try:
+        total = sum(1 for _ in tasks.entries())
+    except InvalidRequest as fault:
+        raise InvalidPrompt(fault.message) from fault  # wrong usage
+    say(f"{options.input}: {total} tasks. Loading the model.")
+    predictions = label_predictions(compose(settings, pictures=pictures), tasks)
+    version = predictions.model_version(config)
+    is_coco = options.format == "coco"
+    return Job(
+        title=str(options.input),
+        place=f"{options.input.resolve()} as {options.format}",
+        version=version,
+        journal=options.output.with_suffix(".sqlite3"),
+        artist=Artist(predictions, config, tasks, pictures.fetch),
+        predict=predicting(predictions, config, partial(coco_prediction, model_version=version) if is_coco else None),
+        listing=lambda journal: tasks.listing(journal.kept, options.limit),
+        writer=JournalWriter,
+        sample=partial(_spread, tasks, total),
+        finish=lambda journal: write_output(options.output, options.format, tasks.entries, journal),
+        name=lambda task: str(task.data.get(config.data_key, task.number)),
+    )
+
+
+def _config(options: argparse.Namespace, say: Callable[[str], None]) -> LabelConfig:
+    """The labelling config given, or one made of the texts, which is left beside the output."""
+    if options.config is not None:
+        try:
+            config = LabelConfig.parse(options.config.read_text(encoding="utf-8"))
+        except OSError as fault:
+            raise InvalidPrompt(f"{options.config} cannot be read: {fault.strerror}.") from fault
+        return looking_for(config, options.text) if options.text else config
+    xml = config_for(options.text)
+    path = options.output.with_suffix(".label_config.xml")
+    try:
+        path.write_text(xml, encoding="utf-8")
+    except OSError as fault:
+        raise InvalidPrompt(f"{path} cannot be written: {fault.strerror}.") from fault
+    say(f"{path} is the labelling config that fits these predictions.")
+    return LabelConfig.parse(xml)
+
+
+def _spread(tasks: FileTasks, total: int, wanted: int) -> list[Task]:
+    places = {place * total // wanted for place in range(wanted)}
+    return [entry.task for place, entry in enumerate(tasks.entries()) if place in places]
