@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sam3_backend.errors import InvalidPrompt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 MAX_POINTS = 100
 """Nobody clicks more often on one object; without a bound one request could occupy the model for minutes."""
@@ -148,6 +152,27 @@ def _require_numbers(*named: tuple[str, float]) -> None:
     for name, value in named:
         if not math.isfinite(value):
             raise InvalidPrompt(f"The coordinate {name} is not a number.")
+
+
+def asked_together(prompt_sets: Sequence[PromptSet], texts_at_once: int) -> Iterator[list[PromptSet]]:
+    """Prompt sets in their order, in groups that one model call answers.
+
+    Args:
+        prompt_sets: What is asked about one picture.
+        texts_at_once: Most plain texts in a group; everything else is asked alone.
+    """
+    group: list[PromptSet] = []
+    for each in prompt_sets:
+        is_plain_text = each.asks_for_concept and not each.exemplars
+        if group and (not is_plain_text or len(group) == texts_at_once):
+            yield group
+            group = []
+        if is_plain_text:
+            group.append(each)
+        else:
+            yield [each]
+    if group:
+        yield group
 
 
 def _require_fractions(*named: tuple[str, float]) -> None:

@@ -15,6 +15,7 @@ from sam3_backend.embeddings.refinement import RefinementMemory
 from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
 from sam3_backend.model.scheduler import Terms
+from sam3_backend.prompts import PromptSet, asked_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from sam3_backend.model.answers import Detections, Segmentation
     from sam3_backend.model.predictor import Predictor
     from sam3_backend.model.scheduler import Scheduler
-    from sam3_backend.prompts import PromptSet
 
 logger = logging.getLogger(__name__)
 
@@ -126,9 +126,12 @@ class Segmenter:
     ) -> Answer:
         found: list[ScoredMask] = []
         with timings.stage("prompt"):
-            for index, prompt_set in enumerate(prompt_sets):
-                ask = self._ask_concept if prompt_set.asks_for_concept else self._ask_object
-                found += [replace(each, prompt_index=index) for each in ask(embedding, prompt_set, options, terms)]
+            index = 0
+            for group in asked_together(prompt_sets, self._predictor.texts_at_once):
+                ask = self._ask_concepts if group[0].asks_for_concept else self._ask_object
+                for answer in ask(embedding, group, options, terms):
+                    found += [replace(each, prompt_index=index) for each in answer]
+                    index += 1
         height_px, width_px = embedding.picture_hw
         chosen = choose(found, embedding.picture_hw, options)
         logger.debug("%d prompt sets, %d objects, %s", len(prompt_sets), len(chosen.found), timings.ms)
@@ -165,34 +168,41 @@ class Segmenter:
         with timings.stage("embedding"):
             return self._store.get_or_make(self._predictor.key(content_hash), make)
 
-    def _ask_concept(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
-    ) -> list[ScoredMask]:
+    def _ask_concepts(
+        self, embedding: Embedding, group: Sequence[PromptSet], options: AnswerOptions, terms: Terms
+    ) -> list[list[ScoredMask]]:
+        """What each prompt set of a group finds: several plain texts, or one set of any kind."""
         height_px, width_px = embedding.picture_hw
-        exemplars = [(*each.box.xyxy_px(width_px, height_px), each.is_positive) for each in prompt_set.exemplars]
+        first = group[0]
+        exemplars = [(*each.box.xyxy_px(width_px, height_px), each.is_positive) for each in first.exemplars]
 
-        def detect() -> Detections:
-            return self._predictor.detect(
-                embedding,
-                text=prompt_set.text,
-                exemplars=exemplars or None,
-                threshold=options.threshold,
-                mask_threshold=options.mask_threshold,
+        def detect() -> Sequence[Detections]:
+            cut, least = options.mask_threshold, options.threshold
+            if len(group) > 1:
+                texts = [each.text or "" for each in group]
+                return self._predictor.detect_each(embedding, texts, threshold=least, mask_threshold=cut)
+            only = self._predictor.detect(
+                embedding, text=first.text, exemplars=exemplars or None, threshold=least, mask_threshold=cut
             )
+            return [only]
 
         return [
-            ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
-            for each in self._on_device(detect, terms).found
+            [
+                ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
+                for each in answer.found
+            ]
+            for prompt_set, answer in zip(group, self._on_device(detect, terms), strict=True)
         ]
 
     def _ask_object(
-        self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms
-    ) -> list[ScoredMask]:
+        self, embedding: Embedding, group: Sequence[PromptSet], options: AnswerOptions, terms: Terms
+    ) -> list[list[ScoredMask]]:
+        (prompt_set,) = group
         if prompt_set.box is None and not any(point.is_positive for point in prompt_set.points):
             raise InvalidPrompt("Click on the object first: a negative point alone only says what not to take.")
         result = self._segment(embedding, prompt_set, options, terms)
         mask = result.masks[0]
-        return [ScoredMask(mask, mask.box_xyxy_px, result.iou_scores[0], "iou_score", prompt_set.label)]
+        return [[ScoredMask(mask, mask.box_xyxy_px, result.iou_scores[0], "iou_score", prompt_set.label)]]
 
     def _segment(
         self, embedding: Embedding, prompt_set: PromptSet, options: AnswerOptions, terms: Terms

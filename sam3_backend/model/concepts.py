@@ -76,6 +76,9 @@ class Concepts:
         device: Where it computes.
         max_iou: Of two instances of one prompt that overlap by more the worse is dropped; None: keep both, as the
             official model does.
+
+    Attributes:
+        at_once: How many prompts go through the network together.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Concepts:
         self._tokens = tokens
         self._device = device
         self._max_iou = max_iou
+        self.at_once = _PROMPTS_AT_ONCE if device.type == "cuda" else 1
         self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
         self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
 
@@ -103,10 +107,9 @@ class Concepts:
             One answer a prompt, in order.
         """
         features = self.picture_features(embedding)
-        at_once = _PROMPTS_AT_ONCE if self._device.type == "cuda" else 1
         answers: list[Detections] = []
-        for start in range(0, len(prompts), at_once):
-            tokens = [self._prompt_tokens(features, prompt) for prompt in prompts[start : start + at_once]]
+        for start in range(0, len(prompts), self.at_once):
+            tokens = [self._prompt_tokens(features, prompt) for prompt in prompts[start : start + self.at_once]]
             candidates = self._network.detect(features, *_padded(tokens))
             answers += [
                 self._choose(embedding.picture_hw, features, candidates, index, threshold, cut)

@@ -69,6 +69,11 @@ class Predictor:
         made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
         self.fingerprint = hashlib.sha256(made_by.encode()).hexdigest()[:16]
 
+    @property
+    def texts_at_once(self) -> int:
+        """How many texts ``detect_each`` answers in one pass; 1 where the device gains nothing from more."""
+        return self.concepts.at_once
+
     @classmethod
     def load(
         cls,

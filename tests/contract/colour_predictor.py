@@ -30,6 +30,7 @@ class ColourPredictor:
     checkpoint_fingerprint = "c0104125"
     default_threshold = 0.5
     mask_nms_iou = None
+    texts_at_once = 1
 
     def __init__(self) -> None:
         self.calls = {"encode": 0, "detect": 0, "segment": 0}

@@ -30,6 +30,8 @@ def square(x: int, y: int, size: int) -> Mask:
 class RecordingPredictor:
     """Answers texts from a table and clicks with a square; its mask logits count how often they were refined."""
 
+    texts_at_once = 1
+
     def __init__(self, table: dict[str, list[tuple[Mask, float]]] | None = None) -> None:
         self.table = table or {}
         self.encoded: list[str] = []
@@ -305,3 +307,19 @@ def test_memory_that_stays_full_is_said_so_and_the_next_request_is_answered() ->
     with pytest.raises(ModelOutOfMemory):
         segmenter.answer_picture(picture(), [clicks(0.1)])
     assert len(segmenter.answer_picture(picture(), [clicks(0.1)]).found) == 1
+
+
+def test_texts_go_through_the_model_together_where_the_device_gains_from_it() -> None:
+    class Batching(RecordingPredictor):
+        texts_at_once = 2
+
+        def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
+            batches.append(texts)
+            return [self.detect(embedding, text=text, exemplars=None, **how) for text in texts]
+
+    batches: list[list[str]] = []
+    predictor = Batching({"a": [(square(0, 0, 9), 0.9)], "c": [(square(50, 0, 9), 0.8)]})
+    sets = [*(PromptSet(text=text, label=text) for text in "abc"), clicks(0.1, label="click")]
+    answer = segmenter_over(predictor).answer_picture(picture(), sets)
+    assert batches == [["a", "b"]]
+    assert [(each.label, each.prompt_index) for each in answer.found] == [("a", 0), ("c", 2), ("click", 3)]
