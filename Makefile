@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STUDIO_VENV := .studio/venv
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
 
-.PHONY: help serve test lint unit studio bench clean debian-parts
+.PHONY: help serve test lint unit studio bench bench-full clean debian-parts
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
@@ -35,6 +35,9 @@ studio: $(VENV)/installed $(STUDIO_VENV)/installed  ## Start a real Label Studio
 
 bench: $(VENV)/installed-dev  ## Measure, and write benchmarks/results/
 	@$(BIN)/python -m benchmarks
+
+bench-full: $(VENV)/installed-dev  ## Measure the full-size network, random weights (7 GB of scratch, 10 minutes on a CPU)
+	@$(BIN)/python -m benchmarks full_size
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .studio build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
