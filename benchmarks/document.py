@@ -1,0 +1,39 @@
+"""Write ``docs/benchmarks.md`` from the results of the last runs: ``python -m benchmarks.document``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+ORDER = ("interactive", "rle", "full_size_float32", "full_size_bfloat16", "bulk")
+"""Results in the order of the page; those of the demo checkpoint's quality are in its model card."""
+MARK = "<!-- below: written by `python -m benchmarks.document` -->"
+
+
+def main() -> None:
+    """Replace what follows the mark by tables of the results that are there."""
+    words = PAGE.read_text().split(MARK)[0]
+    found = [RESULTS / f"{name}.json" for name in ORDER]
+    sections = [section(json.loads(path.read_text())) for path in found if path.exists()]
+    PAGE.write_text(f"{words}{MARK}\n\n" + "\n".join(sections))
+
+
+def section(result: dict[str, Any]) -> str:
+    """One result as a heading, its conditions and a table."""
+    packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    conditions = "; ".join(f"{name}: {value}" for name, value in result["conditions"].items())
+    lines = [f"## {result['title']}", "", f"{result['machine']}. {result['date']}. {packages}."]
+    lines += [f"{conditions}.", ""] if conditions else [""]
+    lines += ["| measure | measured | target | |", "|---|---:|---|---|"]
+    for each in result["figures"]:
+        verdict = "" if each["is_met"] is None else "met" if each["is_met"] else "**missed**"
+        lines.append(f"| {each['name']} | {each['value']:,.4g} {each['unit']} | {each['target'] or ''} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
