@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sam3_backend.bulk.pipeline import outcomes
 from sam3_backend.bulk.work import Failed
 from sam3_backend.errors import LabelStudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.work import Done, Task
@@ -75,10 +74,9 @@ def run(
     listing: Listing,
     journal: Journal,
     writer: Writes,
-    work: Callable[[Task], Done],
+    engine: Callable[[Iterator[Task]], Generator[Done | Failed]],
     watch: Watches,
     *,
-    parallel: int,
     retry_failed: bool = False,
 ) -> None:
     """Do what is left of a run; what it came to is in the journal.
@@ -87,9 +85,8 @@ def run(
         listing: Where the tasks come from.
         journal: What is done already.
         writer: Where predictions go.
-        work: Makes one task's prediction, or raises why there is none.
+        engine: Predicts tasks, in whatever order: ``pipeline.outcomes`` here, ``ray_engine.ray_outcomes`` elsewhere.
         watch: Is told how it goes on.
-        parallel: How many tasks are under way at a time.
         retry_failed: Whether tasks that failed in an earlier run are tried again.
 
     Raises:
@@ -104,7 +101,7 @@ def run(
     if listing.is_quick or retry_failed or not is_listed:
         _list(listing, journal, watch)
     watch.working(journal.counts().get("waiting", 0))
-    results = outcomes(journal.waiting(), work, parallel)
+    results = engine(journal.waiting())
     try:
         for outcome in results:
             if isinstance(outcome, Failed):

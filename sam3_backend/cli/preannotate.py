@@ -7,6 +7,8 @@ import itertools
 import logging
 import signal
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,10 @@ from sam3_backend.errors import BackendError, InvalidPrompt, LabelStudioError
 from sam3_backend.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
     from sam3_backend.bulk.journal import Journal
+    from sam3_backend.bulk.work import Done, Failed, Task
     from sam3_backend.cli.preannotate_jobs import Job
 
 EMBEDDING_MEMORY_BYTES = 256 * 1024**2
@@ -76,6 +81,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     parser.add_argument("--report", type=Path, metavar="FILE", help="HTML report [beside the journal]")
     parser.add_argument("--chunk", type=_count, default=100, metavar="N", help="predictions stored at a time [100]")
     parser.add_argument("--parallel", type=_count, default=8, metavar="N", help="tasks under way at a time [8]")
+    engine = parser.add_argument_group("on many processes or machines (extra: ray)")
+    engine.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="ray: RAY_ADDRESS says which cluster [local]"
+    )
+    engine.add_argument("--actors", type=_count, default=1, metavar="N", help="models at a time with Ray [1]")
     look = parser.add_argument_group("look before spending hours")
     look.add_argument("--dry-run", action="store_true", help="store nothing; predict a few tasks and draw them")
     look.add_argument("--sample", type=_count, default=8, metavar="N", help="how many, from all over the project [8]")
@@ -95,6 +105,10 @@ def run(options: argparse.Namespace) -> int:
         SettingsError: What the command needs is not set.
     """
     settings = Settings.from_environment(embedding_memory_bytes=EMBEDDING_MEMORY_BYTES)
+    options.device = settings.device
+    if options.engine == "ray":
+        # This process predicts nothing but samples; GPUs are for the actors.
+        settings = settings.model_copy(update={"device": "cpu"})
     _check(options)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from sam3_backend.cli.preannotate_jobs import file_job, project_job
@@ -123,14 +137,14 @@ def _run(options: argparse.Namespace, job: Job) -> int:
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.cli.progress import BulkProgress
 
+    engine = _engine(options, job)
     path = options.journal or job.journal
     journal = Journal(path, job.place, job.version)
     try:
         try:
             with BulkProgress() as progress:
                 preannotate.run(
-                    *(job.listing(journal), journal, job.writer(journal, progress.written), job.predict, progress),
-                    parallel=options.parallel,
+                    *(job.listing(journal), journal, job.writer(journal, progress.written), engine, progress),
                     retry_failed=options.retry_failed,
                 )
         except KeyboardInterrupt:
@@ -146,6 +160,17 @@ def _run(options: argparse.Namespace, job: Job) -> int:
         return 0 if _tell(journal, job) and is_complete else 1
     finally:
         journal.close()
+
+
+def _engine(options: argparse.Namespace, job: Job) -> Callable[[Iterator[Task]], Generator[Done | Failed]]:
+    if options.engine == "ray":
+        from sam3_backend.bulk.ray_engine import ray_outcomes
+
+        recipe = replace(job.recipe, settings=job.recipe.settings.model_copy(update={"device": options.device}))
+        return partial(ray_outcomes, recipe=recipe, actors=options.actors)
+    from sam3_backend.bulk.pipeline import outcomes
+
+    return partial(outcomes, work=job.recipe.predict(job.artist.predictions), parallel=options.parallel)
 
 
 def _report(path: Path, job: Job, journal: Journal) -> None:

@@ -7,17 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_backend.bulk.coco import coco_prediction
 from sam3_backend.bulk.file_output import JournalWriter, write_output
 from sam3_backend.bulk.files import FileTasks
 from sam3_backend.bulk.project import ProjectTasks
+from sam3_backend.bulk.recipe import Recipe
 from sam3_backend.bulk.sample import Artist
-from sam3_backend.bulk.work import predicting
 from sam3_backend.bulk.writer import Writer
-from sam3_backend.composition import compose, label_predictions
 from sam3_backend.errors import InvalidPrompt, InvalidRequest, SettingsError
-from sam3_backend.images import KnownPictures, PictureLoader
-from sam3_backend.images.local_files import LocalFiles
 from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.label_studio.importable import config_for
 from sam3_backend.label_studio.label_config import LabelConfig
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.preannotate import Listing, Writes
-    from sam3_backend.bulk.work import Done, Task
+    from sam3_backend.bulk.work import Task
     from sam3_backend.settings import Settings
 
 API_TIMEOUT_S = 60.0
@@ -48,7 +44,7 @@ class Job:
         version: Model version of the predictions.
         journal: Where its journal is unless something else is asked for.
         artist: Predicts single tasks and draws them.
-        predict: Predicts one task.
+        recipe: How predictions are made, for an engine.
         listing: Gives the tasks, for a journal.
         writer: Writes predictions; is told of those it wrote.
         sample: A few of the tasks, from all over.
@@ -61,7 +57,7 @@ class Job:
     version: str
     journal: Path
     artist: Artist
-    predict: Callable[[Task], Done]
+    recipe: Recipe
     listing: Callable[[Journal], Listing]
     writer: Callable[[Journal, Callable[[int], None]], Writes]
     sample: Callable[[int], list[Task]]
@@ -91,8 +87,9 @@ def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[
     config = looking_for(project.config, options.text) if options.text else project.config
     title = f'Project {project.number}, "{project.title}"'
     say(f"{title}: {project.tasks} tasks. Loading the model.")
-    pictures = KnownPictures(PictureLoader.from_settings(settings))
-    predictions = label_predictions(compose(settings, pictures=pictures), access)
+    recipe = Recipe(settings, config)
+    pictures = recipe.pictures()
+    predictions = recipe.predictions(pictures, access)
     version = predictions.model_version(config)
     tasks = ProjectTasks(api, project.number, selection, version)
     return Job(
@@ -101,7 +98,7 @@ def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[
         version=version,
         journal=Path(f"preannotate-{project.number}.sqlite3"),
         artist=Artist(predictions, config, access, pictures.fetch),
-        predict=predicting(predictions, config),
+        recipe=recipe,
         listing=lambda _journal: tasks.listing(options.limit),
         writer=lambda journal, tell: Writer(tasks.stored, journal, chunk_tasks=options.chunk, tell=tell),
         sample=tasks.sample,
@@ -118,24 +115,23 @@ def file_job(options: argparse.Namespace, settings: Settings, say: Callable[[str
         CheckpointError: The checkpoint cannot be used.
     """
     config = _config(options, say)
-    known = KnownPictures(PictureLoader.from_settings(settings))
-    pictures = LocalFiles(known, max_bytes=settings.image_max_bytes, max_pixels=settings.image_max_pixels)
     tasks = FileTasks(options.input, config.data_key, options.url_prefix, LabelStudioAccess.from_settings(settings))
     try:
         total = sum(1 for _ in tasks.entries())
     except InvalidRequest as fault:
         raise InvalidPrompt(fault.message) from fault  # wrong usage
     say(f"{options.input}: {total} tasks. Loading the model.")
-    predictions = label_predictions(compose(settings, pictures=pictures), tasks)
+    recipe = Recipe(settings, config, options.input.resolve(), options.format == "coco")
+    pictures = recipe.pictures()
+    predictions = recipe.predictions(pictures, tasks)
     version = predictions.model_version(config)
-    is_coco = options.format == "coco"
     return Job(
         title=str(options.input),
         place=f"{options.input.resolve()} as {options.format}",
         version=version,
         journal=options.output.with_suffix(".sqlite3"),
         artist=Artist(predictions, config, tasks, pictures.fetch),
-        predict=predicting(predictions, config, partial(coco_prediction, model_version=version) if is_coco else None),
+        recipe=recipe,
         listing=lambda journal: tasks.listing(journal.kept, options.limit),
         writer=JournalWriter,
         sample=partial(_spread, tasks, total),
