@@ -14,7 +14,7 @@ from sam3_backend.errors import InvalidLabelConfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-DEFAULT_MAX_REGIONS = 100
+DEFAULT_MAX_REGIONS = 50
 """Regions per task where the config says nothing: labelling pages become slow with hundreds of masks."""
 
 MODES = ("segment", "exemplar", "negative_exemplar")

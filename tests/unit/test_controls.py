@@ -8,6 +8,7 @@ import pytest
 
 from sam3_backend.errors import InvalidLabelConfig
 from sam3_backend.label_studio.label_config import LabelConfig
+from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS
 
 IMAGE = '<Image name="image" value="$image"/>'
 CAR = '<Label value="car"/>'
@@ -217,7 +218,9 @@ def test_what_matters_to_an_annotators_prompts_alone_does_not_change_the_signatu
 
 
 def test_writing_down_the_default_changes_nothing():
-    plain, written = (parse(control("BrushLabels", "b", **more)) for more in ({}, {"model_max_regions": "100"}))
+    plain, written = (
+        parse(control("BrushLabels", "b", **more)) for more in ({}, {"model_max_regions": str(DEFAULT_MAX_REGIONS)})
+    )
 
     assert plain.signature == written.signature
     assert json.loads(plain.signature)
