@@ -297,7 +297,7 @@ def test_tuning_and_what_is_answered_for_the_moment_reach_the_answer():
     backend(segmenter).predict(batch("a", context=context, config=tuned))
     ((_, _, options, _),) = segmenter.asked
     assert options == AnswerOptions(
-        threshold=0.2, mask_threshold=0.6, nms_iou=0.7, max_regions=100, min_area_fraction=0.005, multimask=True
+        threshold=0.2, mask_threshold=0.6, nms_iou=0.7, max_regions=50, min_area_fraction=0.005, multimask=True
     )
 
 
