@@ -63,6 +63,7 @@ class Studio(Server):
         port: int | None = None,
         template: Path | None = None,
         ready_within_s: float = 300,
+        env: Mapping[str, str] | None = None,
     ) -> Studio:
         """Start Label Studio and wait until it answers.
 
@@ -73,6 +74,7 @@ class Studio(Server):
             template: An empty, migrated database. Copied where ``data_dir`` has none yet, written after the first
                 start: creating the tables is most of what a first start waits for.
             ready_within_s: How long to wait for the first answer.
+            env: Further variables of its environment.
 
         Raises:
             ServerError: The command is missing, or the server does not answer in time; the message quotes its log.
@@ -89,8 +91,9 @@ class Studio(Server):
         log = data_dir / "label-studio.log"
         local_files = data_dir.resolve() / "local-files"
         local_files.mkdir(exist_ok=True)
-        env = {**ENVIRONMENT, "LOCAL_FILES_SERVING_ENABLED": "true", "LOCAL_FILES_DOCUMENT_ROOT": str(local_files)}
-        studio = cls("Label Studio", command, url=f"http://127.0.0.1:{port}", log=log, env=env)
+        files = {"LOCAL_FILES_SERVING_ENABLED": "true", "LOCAL_FILES_DOCUMENT_ROOT": str(local_files)}
+        everything = {**ENVIRONMENT, **files, **(env or {})}
+        studio = cls("Label Studio", command, url=f"http://127.0.0.1:{port}", log=log, env=everything)
         studio.local_files = local_files
         studio.wait_until_it_answers("/health", ready_within_s)
         if template and not template.exists():

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from examples.studio.pictures import Drawing, Shape
 from tests.local_http import content, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from http.server import BaseHTTPRequestHandler
 
     from examples.studio.label_studio import Project, Studio
@@ -192,8 +192,9 @@ def test_texts_on_the_command_line_are_another_version(studio: Studio, tmp_path:
     assert (code, '"yellow" is none of the labels "red", "blue"' in said) == (2, True), said
 
 
-def test_a_task_that_vanishes_costs_no_other_one_its_prediction(studio: Studio, tmp_path: Path) -> None:
-    project, tasks = tiny_project(studio, 11)
+@contextmanager
+def late_picture() -> Iterator[tuple[str, threading.Event, threading.Event]]:
+    """The address of a picture that comes late, what is set when it is asked for, and what lets it come."""
     asked, may_answer = threading.Event(), threading.Event()
 
     def late(handler: BaseHTTPRequestHandler) -> None:
@@ -203,7 +204,13 @@ def test_a_task_that_vanishes_costs_no_other_one_its_prediction(studio: Studio, 
 
     with serve() as host:
         host.routes["/late.png"] = late
-        tasks += project.add_tasks([{"image": host.base + "/late.png"}])
+        yield host.base + "/late.png", asked, may_answer
+
+
+def test_a_task_that_vanishes_costs_no_other_one_its_prediction(studio: Studio, tmp_path: Path) -> None:
+    project, tasks = tiny_project(studio, 11)
+    with late_picture() as (address, asked, may_answer):
+        tasks += project.add_tasks([{"image": address}])
         process = start(CHEAP, project, tmp_path, "--chunk", "12")
         assert asked.wait(60)
         studio.call("DELETE", f"/api/tasks/{tasks[4]}/")
@@ -211,6 +218,29 @@ def test_a_task_that_vanishes_costs_no_other_one_its_prediction(studio: Studio, 
         _, said = process.communicate(timeout=120)
     assert (process.returncode, f"Task {tasks[4]}: " in said) == (1, True), said
     assert {task for task, _ in versions_of(project)} == set(tasks) - {tasks[4]}
+
+
+def test_told_to_stop_it_writes_what_it_has_and_goes_on_later(studio: Studio, tmp_path: Path) -> None:
+    project, tasks = tiny_project(studio, 5)
+    with late_picture() as (address, asked, may_answer):
+        tasks += project.add_tasks([{"image": address}])
+        process = start(CHEAP, project, tmp_path, "--chunk", "12", "--parallel", "1")
+        assert asked.wait(60)
+        process.terminate()
+        while len(versions_of(project)) < 5:  # written before the picture comes
+            assert process.poll() is None
+            time.sleep(0.05)
+        may_answer.set()
+        _, said = process.communicate(timeout=120)
+        assert (process.returncode, "Stopped." in said, "5 predicted" in said, "1 left" in said) == (
+            1,
+            True,
+            True,
+            True,
+        )
+        code, said = run(CHEAP, project, tmp_path)
+    assert code == 0, said
+    assert Counter(task for task, _ in versions_of(project)) == Counter(tasks)
 
 
 def test_the_real_model_is_killed_and_goes_on_and_its_version_is_the_servers(studio: Studio, tmp_path: Path) -> None:
