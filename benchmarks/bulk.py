@@ -34,6 +34,7 @@ from sam3_backend.bulk.journal import Journal
 from sam3_backend.bulk.pipeline import outcomes
 from sam3_backend.bulk.work import Failed, Task, predicting
 from sam3_backend.bulk.writer import Writer
+from sam3_backend.cli.preannotate import PARALLEL_ON_CPU
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import KnownPictures, PictureLoader, decode_picture
@@ -54,7 +55,6 @@ CONFIG = LabelConfig.parse(
     + "".join(f'<Label value="{label}"/>' for label in LABELS)
     + "</BrushLabels></View>"
 )
-PARALLEL = 8
 
 
 def stand_in(pictures: list[bytes], tell: Connection) -> None:
@@ -110,7 +110,7 @@ def pipeline(predictor: Predictor, pictures: list[bytes], url: str, folder: Path
         journal.list_tasks(tasks, set())
         writer = Writer(StoredPredictions(access.api(None), 1, "v"), journal)
         found = 0
-        for outcome in outcomes(journal.waiting(), predicting(predictions, CONFIG), PARALLEL):
+        for outcome in outcomes(journal.waiting(), predicting(predictions, CONFIG), PARALLEL_ON_CPU):
             if isinstance(outcome, Failed):
                 raise RuntimeError(outcome.message)  # noqa: TRY004 - not its type is wrong
             found += len(outcome.found)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 EMBEDDING_MEMORY_BYTES = 256 * 1024**2
 """Each picture is looked at once, so little is gained by remembering many."""
+PARALLEL, PARALLEL_ON_CPU = 8, 4
+"""On a CPU, every further thread that calls the model costs it time: eight of them a quarter of its rate."""
 FAILURES_SHOWN = 20
 REPORT_SAMPLES = 6
 
@@ -80,7 +82,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     )
     parser.add_argument("--report", type=Path, metavar="FILE", help="HTML report [beside the journal]")
     parser.add_argument("--chunk", type=_count, default=100, metavar="N", help="predictions stored at a time [100]")
-    parser.add_argument("--parallel", type=_count, default=8, metavar="N", help="tasks under way at a time [8]")
+    parser.add_argument(
+        "--parallel",
+        type=_count,
+        metavar="N",
+        help=f"tasks under way at a time [{PARALLEL}, {PARALLEL_ON_CPU} where the model computes on a CPU]",
+    )
     engine = parser.add_argument_group("on many processes or machines (extra: ray)")
     engine.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="ray: RAY_ADDRESS says which cluster [local]"
@@ -170,7 +177,9 @@ def _engine(options: argparse.Namespace, job: Job) -> Callable[[Iterator[Task]],
         return partial(ray_outcomes, recipe=recipe, actors=options.actors)
     from sam3_backend.bulk.pipeline import outcomes
 
-    return partial(outcomes, work=job.recipe.predict(job.artist.predictions), parallel=options.parallel)
+    predictions = job.artist.predictions
+    parallel = options.parallel or (PARALLEL_ON_CPU if predictions.is_on_cpu else PARALLEL)
+    return partial(outcomes, work=job.recipe.predict(predictions), parallel=parallel)
 
 
 def _report(path: Path, job: Job, journal: Journal) -> None:

@@ -67,6 +67,10 @@ class ModelFacts(Protocol):
         """Short hex of weights and config."""
 
     @property
+    def device(self) -> str:
+        """Where it computes: ``cpu``, ``cuda:0`` and so on."""
+
+    @property
     def default_threshold(self) -> float:
         """Least detection score where the labelling config says nothing."""
 
@@ -100,6 +104,11 @@ class Predictions:
         self._count_failure = count_failure
         self._observe = observe
         self._newest = NewestRequests()
+
+    @property
+    def is_on_cpu(self) -> bool:
+        """Whether the model computes on the cores that everything else needs, too."""
+        return self._facts.device == "cpu"
 
     @property
     def base_version(self) -> str:

@@ -27,6 +27,7 @@ class ColourPredictor:
     """Finds patches of colour; ``calls`` counts what it was asked."""
 
     name = "colours"
+    device = "cpu"
     checkpoint_fingerprint = "c0104125"
     default_threshold = 0.5
     mask_nms_iou = None
