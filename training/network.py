@@ -230,6 +230,7 @@ def export(network: Network, directory: Path) -> None:
     }
     scratch = directory / "model.safetensors.tmp"
     save_file(halves, scratch, metadata={"format": "pt"})
+    scratch.chmod(0o644)
     scratch.replace(directory / "model.safetensors")
     sizes = network.sizes
     detector = {**detector_config(sizes), "model_type": "sam3", "dtype": "float32"}
