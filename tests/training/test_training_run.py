@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from conftest import TINY, tiny_run
+from tiny import TINY, tiny_run
 
 from sam3_backend import Predictor
 from training.batches import draw_pictures, to_pictures, to_prompts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from tiny import TINY
 
 from sam3_backend import Predictor
 from sam3_backend.model.preprocessing import to_network_input
