@@ -138,8 +138,9 @@ def test_similar_boxes_around_examples_and_counterexamples_are_asked_together(
         ["like"],
         ["like", "unlike"],
     ]
-    found = by_label([region for region in page.submit() if region["from_name"] == "brush"])
-    assert iou(found["object"], DRAWING.truth("circle")) > GOOD_IOU
+    # How many look like it is for the model to say; the one that was shown is among them.
+    found = [by_label([region])["object"] for region in page.submit() if region["from_name"] == "brush"]
+    assert max(iou(mask, DRAWING.truth("circle")) for mask in found) > GOOD_IOU
 
 
 def test_polygons_a_click_becomes_one(connected: Callable[[str], Project], labelling: LabellingPage):
