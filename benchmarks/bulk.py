@@ -193,7 +193,7 @@ def main() -> None:
         "turns": arguments.turns,
         "torch threads": torch.get_num_threads(),
         "objects found": found,
-        "wall seconds": wall_s,
+        "wall seconds": {name: [round(each, 2) for each in seconds] for name, seconds in wall_s.items()},
     }
     report.publish(arguments.json)
 
