@@ -32,7 +32,8 @@ def main() -> int:
         0 after Ctrl-C, 1 where something could not be started.
     """
     arguments = _parser().parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs inherit that SIGINT is ignored
+        signal.signal(ending, signal.default_int_handler)
     with contextlib.ExitStack() as running, contextlib.suppress(KeyboardInterrupt):
         try:
             _start_backend_unless_running(arguments.backend, arguments.data, running)
