@@ -11,6 +11,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 ORDER = ("interactive", "rle", "full_size_float32", "full_size_bfloat16", "bulk", "bulk_import", "bulk_import_all")
 """Results in the order of the page; those of the demo checkpoint's quality are in its model card."""
+WHERE = {"json", "scratch"}
+"""Conditions that say where files were put, which matters to nobody else."""
 MARK = "<!-- below: written by `python -m benchmarks.document` -->"
 
 
@@ -25,7 +27,8 @@ def main() -> None:
 def section(result: dict[str, Any]) -> str:
     """One result as a heading, its conditions and a table."""
     packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
-    conditions = "; ".join(f"{name}: {value}" for name, value in result["conditions"].items())
+    said = {name: value for name, value in result["conditions"].items() if isinstance(value, (int, float, str))}
+    conditions = "; ".join(f"{name}: {value}" for name, value in said.items() if name not in WHERE)
     lines = [f"## {result['title']}", "", f"{result['machine']}. {result['date']}. {packages}."]
     lines += [f"{conditions}.", ""] if conditions else [""]
     lines += ["| measure | measured | target | |", "|---|---:|---|---|"]

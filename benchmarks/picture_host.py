@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import secrets
 import threading
 import time
 from contextlib import contextmanager
@@ -76,9 +77,9 @@ def request_body(names: Sequence[str], context: list[dict[str, Any]] | None, con
 
 
 def keypoint(x_pct: float, y_pct: float) -> dict[str, Any]:
-    """A positive click, as the page sends it."""
+    """A positive click, as the page sends it: with an id that no other prompt has."""
     return {
-        "id": "click",
+        "id": secrets.token_urlsafe(8),
         "type": "keypointlabels",
         "from_name": "kp",
         "to_name": "image",
