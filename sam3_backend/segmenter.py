@@ -14,7 +14,7 @@ from sam3_backend.answer import Answer, AnswerOptions, Timings, choose
 from sam3_backend.embeddings.refinement import RefinementMemory
 from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
-from sam3_backend.model.scheduler import Terms
+from sam3_backend.model.scheduler import SharedTerms, Terms
 from sam3_backend.prompts import PromptSet, asked_together
 
 if TYPE_CHECKING:
@@ -154,19 +154,19 @@ class Segmenter:
     def _embedding(self, content_hash: str, decode: Callable[[], Picture], terms: Terms, timings: Timings) -> Embedding:
         """The picture's embedding; its pixels are made only where no tier has it.
 
-        It is made for everybody who waits for this picture, so one request's deadline or newer prompt does not stop it.
+        It is made for everybody who waits for this picture: as soon as the most urgent of them asks for, and whatever
+        becomes of one request's deadline or prompt.
         """
+        shared = SharedTerms(terms)
 
         def make() -> Embedding:
             with timings.stage("decode"):
                 ready = self._predictor.prepare(decode().rgb, content_hash=content_hash)
             with timings.stage("encode"):
-                return self._on_device(
-                    lambda: self._predictor.encode(ready, content_hash=content_hash), Terms(terms.priority)
-                )
+                return self._on_device(lambda: self._predictor.encode(ready, content_hash=content_hash), shared)
 
         with timings.stage("embedding"):
-            return self._store.get_or_make(self._predictor.key(content_hash), make)
+            return self._store.get_or_make(self._predictor.key(content_hash), make, shared)
 
     def _ask_concepts(
         self, embedding: Embedding, group: Sequence[PromptSet], options: AnswerOptions, terms: Terms
@@ -243,7 +243,7 @@ class Segmenter:
         before: npt.NDArray[np.float32] = self._segment(embedding, earlier, options, terms).mask_logits[0]
         return before
 
-    def _on_device(self, call: Callable[[], Result], terms: Terms) -> Result:
+    def _on_device(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
         """Make a model call in its turn; where memory runs out, make room and try once more."""
         try:
             return self._scheduler.run(call, terms)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sam3_backend.embeddings.costs import Costs
 
@@ -35,6 +35,21 @@ class Transfer(Protocol):
 
     def from_host(self, embedding: HostEmbedding) -> Embedding:
         """Copy an embedding onto the device."""
+
+
+class Joinable(Protocol):
+    """On what terms somebody waits for an embedding: ``scheduler.SharedTerms``."""
+
+    def join(self, other: Self) -> None:
+        """Somebody else waits for the same embedding, on other terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """One embedding on its way, and the terms of whoever makes it."""
+
+    terms: Joinable | None
+    landed: Future[Embedding] = field(default_factory=Future)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class EmbeddingStore:
         self._memory = memory
         self._shared = _Shared(shared, transfer) if shared and transfer else None
         self._lock = threading.Lock()
-        self._in_flight: dict[EmbeddingKey, Future[Embedding]] = {}
+        self._in_flight: dict[EmbeddingKey, _Flight] = {}
         self._hits = self._joined = self._fetched = self._made = 0
 
     def find(self, key: EmbeddingKey) -> Embedding | None:
@@ -92,13 +107,15 @@ class EmbeddingStore:
                 self._fetched += 1
         return fetched
 
-    def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
+    def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding], terms: Joinable | None = None) -> Embedding:
         """The embedding of ``key``.
 
         Args:
             key: What it depends on.
             make: Makes it; called by at most one thread at a time for one key. What it raises reaches everybody who
                 waits for this key, and the next request tries again.
+            terms: On what terms ``make`` works. Where another request of this process is making the embedding already,
+                its terms are told to join these.
         """
         with self._lock:
             found = self._memory.get(key)
@@ -107,12 +124,14 @@ class EmbeddingStore:
                 return found
             flight = self._in_flight.get(key)
             if flight is not None:
+                if flight.terms is not None and terms is not None:
+                    flight.terms.join(terms)
                 self._joined += 1
             else:
-                mine = self._in_flight[key] = Future()
+                mine = self._in_flight[key] = _Flight(terms)
         if flight is not None:
-            return flight.result()
-        return self._fly(key, make, mine)
+            return flight.landed.result()
+        return self._fly(key, make, mine.landed)
 
     def make_room(self) -> None:
         """Forget every embedding in this process; those that requests are working with stay theirs."""

@@ -6,8 +6,6 @@ than the one call that is already running. This module does not know what a call
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -54,11 +52,44 @@ class Terms:
     is_wanted: Callable[[], bool] = _always
 
 
-@dataclass(order=True, slots=True)
+class SharedTerms:
+    """The terms of one call whose result several wait for: as urgent as the most urgent of them. Thread-safe.
+
+    Neither one waiter's deadline nor its newer prompt stops what the others wait for too.
+
+    Args:
+        first: The terms of whoever asks for the call first.
+    """
+
+    deadline: None = None
+
+    def __init__(self, first: Terms) -> None:
+        self._lock = threading.Lock()
+        self._priority = first.priority
+
+    @property
+    def priority(self) -> Priority:
+        """How urgent the call is by now."""
+        return self._priority
+
+    def is_wanted(self) -> bool:
+        """Somebody always wants the result."""
+        return True
+
+    def join(self, other: SharedTerms) -> None:
+        """Somebody waits for the same result on other terms.
+
+        Where these are more urgent, the call goes before what it would have waited for; one that runs already is left
+        alone.
+        """
+        with self._lock:
+            self._priority = min(self._priority, other.priority)
+
+
+@dataclass(eq=False, slots=True)
 class _Ticket:
-    priority: Priority
-    number: int
-    is_called: threading.Event = field(default_factory=threading.Event, compare=False)
+    terms: Terms | SharedTerms
+    is_called: threading.Event = field(default_factory=threading.Event)
 
 
 class Scheduler:
@@ -72,11 +103,15 @@ class Scheduler:
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._is_taken = False
-        self._waiting: list[_Ticket] = []
-        self._numbers = itertools.count()
+        self._waiting: list[_Ticket] = []  # in the order they came
 
-    def run(self, call: Callable[[], Result], terms: Terms) -> Result:
+    def run(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
         """Call ``call`` when no other call runs and nobody more urgent waits.
+
+        Args:
+            call: What to do.
+            terms: On what terms it waits. Shared ones may become more urgent meanwhile, and then count as if they had
+                been from the start.
 
         Returns:
             What ``call`` returned.
@@ -99,15 +134,15 @@ class Scheduler:
         with self._lock:
             return len(self._waiting)
 
-    def _take(self, terms: Terms) -> None:
+    def _take(self, terms: Terms | SharedTerms) -> None:
         with self._lock:
             if not self._is_taken:
                 self._is_taken = True
                 return
             if len(self._waiting) >= self._max_waiting:
                 raise ModelBusy(f"{self._max_waiting} requests are waiting for the model. Try again in a moment.")
-            ticket = _Ticket(terms.priority, next(self._numbers))
-            heapq.heappush(self._waiting, ticket)
+            ticket = _Ticket(terms)
+            self._waiting.append(ticket)
         timeout_s = None if terms.deadline is None else max(0.0, terms.deadline - time.monotonic())
         if not ticket.is_called.wait(timeout_s):
             self._leave(ticket)
@@ -122,12 +157,14 @@ class Scheduler:
             if ticket.is_called.is_set():
                 return
             self._waiting.remove(ticket)
-            heapq.heapify(self._waiting)
         raise ModelBusy("The model was too busy to answer in time. Try again in a moment.")
 
     def _pass_on(self) -> None:
         with self._lock:
             if self._waiting:
-                heapq.heappop(self._waiting).is_called.set()  # the device stays taken: it changes hands
+                # Priorities are read now and not kept in order, because shared terms change; of equals the first goes.
+                first = min(self._waiting, key=lambda ticket: ticket.terms.priority)
+                self._waiting.remove(first)
+                first.is_called.set()  # the device stays taken: it changes hands
             else:
                 self._is_taken = False

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sam3_backend.errors import ModelBusy, Superseded
-from sam3_backend.model.scheduler import Priority, Scheduler, Terms
+from sam3_backend.model.scheduler import Priority, Scheduler, SharedTerms, Terms
 
 
 class HeldDevice:
@@ -53,6 +53,82 @@ def test_the_most_urgent_caller_goes_first_and_equals_keep_their_order() -> None
     for thread in threads:
         thread.join(10)
     assert order == ["INTERACTIVE-2", "TASK_OPEN-4", "BULK-0", "BULK-3", "WARM-1"]
+
+
+class Queue:
+    """Calls that wait behind a held device, each in a thread of its own, and the order in which they ran."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.order: list[str] = []
+        self._scheduler = scheduler
+        self._threads: list[threading.Thread] = []
+
+    def add(self, name: str, terms: Terms | SharedTerms) -> None:
+        """Let a call queue up; returns once it waits."""
+        waiting = self._scheduler.waiting
+        thread = threading.Thread(target=self._scheduler.run, args=(lambda: self.order.append(name), terms))
+        self._threads.append(thread)
+        thread.start()
+        wait_until_waiting(self._scheduler, waiting + 1)
+
+    def join(self) -> list[str]:
+        """The order, once all have run."""
+        for thread in self._threads:
+            thread.join(10)
+        return self.order
+
+
+def shared(priority: Priority) -> SharedTerms:
+    return SharedTerms(Terms(priority))
+
+
+def test_the_last_of_a_bulk_queue_runs_next_once_an_annotator_waits_for_it_too() -> None:
+    scheduler = Scheduler()
+    queue = Queue(scheduler)
+    bulk = [shared(Priority.BULK) for _ in range(20)]
+    with HeldDevice(scheduler):
+        for number, terms in enumerate(bulk):
+            queue.add(str(number), terms)
+        bulk[-1].join(shared(Priority.INTERACTIVE))
+    assert queue.join() == ["19", *(str(number) for number in range(19))]
+
+
+def test_a_call_that_became_urgent_keeps_its_place_among_urgent_ones() -> None:
+    scheduler = Scheduler()
+    queue, guess = Queue(scheduler), shared(Priority.WARM)
+    with HeldDevice(scheduler):
+        queue.add("early", Terms(Priority.INTERACTIVE))
+        queue.add("raised", guess)
+        queue.add("late", Terms(Priority.INTERACTIVE))
+        guess.join(shared(Priority.INTERACTIVE))
+    assert queue.join() == ["early", "raised", "late"]
+
+
+def test_somebody_less_urgent_does_not_make_a_call_wait_longer() -> None:
+    terms = shared(Priority.TASK_OPEN)
+    terms.join(shared(Priority.WARM))
+    assert terms.priority == Priority.TASK_OPEN
+
+
+def test_a_running_call_that_becomes_more_urgent_is_left_alone() -> None:
+    scheduler, terms, is_running, release = Scheduler(), shared(Priority.BULK), threading.Event(), threading.Event()
+    runs = []
+
+    def call() -> None:
+        runs.append(1)
+        is_running.set()
+        assert release.wait(10)
+
+    running = threading.Thread(target=scheduler.run, args=(call, terms))
+    running.start()
+    assert is_running.wait(10)
+    queue = Queue(scheduler)
+    queue.add("next", Terms(Priority.BULK))
+    terms.join(shared(Priority.INTERACTIVE))
+    assert (runs, queue.order, scheduler.waiting) == ([1], [], 1)
+    release.set()
+    running.join(10)
+    assert (runs, queue.join()) == ([1], ["next"])
 
 
 def test_two_calls_never_run_at_the_same_time() -> None:

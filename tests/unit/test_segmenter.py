@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +15,9 @@ from sam3_backend.answer import AnswerOptions
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory, Superseded
+from sam3_backend.errors import InvalidPrompt, ModelBusy, ModelOutOfMemory, Superseded
 from sam3_backend.masks import Mask
-from sam3_backend.model.scheduler import Scheduler, Terms
+from sam3_backend.model.scheduler import Priority, Scheduler, Terms
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.segmenter import Segmenter
 
@@ -323,3 +326,67 @@ def test_texts_go_through_the_model_together_where_the_device_gains_from_it() ->
     answer = segmenter_over(predictor).answer_picture(picture(), sets)
     assert batches == [["a", "b"]]
     assert [(each.label, each.prompt_index) for each in answer.found] == [("a", 0), ("c", 2), ("click", 3)]
+
+
+class Crowd:
+    """Requests beside each other at one device that is held until all of them wait: who is encoded when."""
+
+    def __init__(self) -> None:
+        self.predictor, self.scheduler = RecordingPredictor(), Scheduler()
+        self.store = EmbeddingStore(MemoryTier(10**9))
+        self._segmenter = Segmenter(self.predictor, self.scheduler, self.store, Pictures())  # type: ignore[arg-type]
+        self._pool = ThreadPoolExecutor(16)
+        self._release, is_held = threading.Event(), threading.Event()
+        self._held = self._pool.submit(self.scheduler.run, lambda: (is_held.set(), self._release.wait(10)), Terms())
+        assert is_held.wait(10)
+
+    def asks(self, name: str, terms: Terms) -> Future[Any]:
+        """Let somebody ask about a picture; returns once the request waits."""
+        before = self._waiting()
+        future = self._pool.submit(self._segmenter.answer_picture, picture(name), [clicks(0.1)], terms=terms)
+        deadline = time.monotonic() + 10
+        while self._waiting() == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return future
+
+    def go(self) -> None:
+        """Let the device work."""
+        self._release.set()
+        self._pool.shutdown()
+
+    def _waiting(self) -> int:
+        return self.scheduler.waiting + self.store.statistics().joined
+
+
+def test_an_annotator_who_opens_the_last_picture_of_a_batch_is_served_next() -> None:
+    crowd = Crowd()
+    for number in range(8):
+        crowd.asks(f"batch {number}", Terms(Priority.BULK))
+    answer = crowd.asks("batch 7", Terms(Priority.INTERACTIVE))
+    crowd.go()
+    assert crowd.predictor.encoded == ["batch 7", *(f"batch {number}" for number in range(7))]
+    assert len(answer.result().found) == 1
+
+
+def test_a_prompt_nobody_waits_for_any_more_takes_its_picture_from_nobody() -> None:
+    crowd, wanted = Crowd(), True
+    batch = crowd.asks("a", Terms(Priority.BULK))
+    prompt = crowd.asks("a", Terms(Priority.INTERACTIVE, is_wanted=lambda: wanted))
+    wanted = False
+    crowd.go()
+    with pytest.raises(Superseded):
+        prompt.result()
+    assert len(batch.result().found) == 1
+    assert crowd.predictor.encoded == ["a"]
+
+
+def test_who_asked_first_may_be_gone_when_those_who_joined_are_served() -> None:
+    crowd, wanted = Crowd(), True
+    first = crowd.asks("a", Terms(Priority.BULK, is_wanted=lambda: wanted, deadline=time.monotonic()))
+    joined = crowd.asks("a", Terms(Priority.INTERACTIVE))
+    wanted = False
+    crowd.go()
+    with pytest.raises((Superseded, ModelBusy)):
+        first.result()
+    assert len(joined.result().found) == 1
