@@ -1,8 +1,9 @@
 """The same work on many processes and machines, by Ray Data: pictures on any core, one model per GPU.
 
 Two steps stream through Ray: fetching and decoding, as tasks on any machine; and predicting, by actors that hold a
-model each. Ray keeps the steps in balance, starts lost actors anew and gives them their work again. Listing, journal
-and writing stay with the process that was started, so that what is written is written once, whoever dies.
+model each. Ray keeps the steps in balance, starts lost actors anew and gives them their work again. Listing and journal
+stay with the process that was started. Where predictions go into files, each actor keeps its own in a shard of its own,
+and that process hears only where; where they go into Label Studio, it sends them, so that each is there once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sam3_backend.bulk.pipeline import outcomes
-from sam3_backend.bulk.work import Done, Failed, FoundObject, Task
+from sam3_backend.bulk.shards import OwnShard
+from sam3_backend.bulk.work import Done, Failed, FoundObject, Kept, Task
 from sam3_backend.errors import BackendError, SettingsError
 from sam3_backend.images import Picture, Sighting
 from sam3_backend.label_studio.tasks import picture_uri
@@ -46,6 +48,7 @@ def ray_outcomes(
 
     Raises:
         SettingsError: Ray is not installed.
+        BackendError: An actor cannot go on, say because its disk is full.
     """
     try:
         import ray
@@ -83,6 +86,9 @@ def ray_outcomes(
             if outcome.task.number not in seen:
                 seen.add(outcome.task.number)
                 yield outcome
+    except ray.exceptions.RayError as fault:
+        said = str(fault).strip().rpartition("\n")[2]
+        raise BackendError(f"A process of Ray cannot go on: {said} The same command goes on from here.") from fault
     finally:
         if is_own:
             ray.shutdown()
@@ -117,25 +123,32 @@ class Fetch:
 
 
 class Predict:
-    """Predicts tasks with a model of its own."""
+    """Predicts tasks with a model of its own, and keeps predictions in a shard of its own where they go into files."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._config = recipe.config
         self._access = recipe.access()
         self._handed = HandedPictures(recipe.pictures())
         self._predict = recipe.predict(recipe.predictions(self._handed, self._access))
+        self._own = OwnShard(recipe.shards) if recipe.shards else None
 
     def __call__(self, rows: Rows) -> Rows:
-        """The outcome of each task, JSON."""
+        """The outcome of each task, JSON; raises as ``OwnShard.keep``."""
         tasks = [Task(int(n), json.loads(data)) for n, data in zip(rows["number"], rows["data"], strict=True)]
         for place, task in enumerate(tasks):
             if rows["hash"][place]:
                 shape = (int(rows["height_px"][place]), int(rows["width_px"][place]), 3)
                 rgb = np.frombuffer(rows["rgb"][place], dtype=np.uint8).reshape(shape)
                 self._hand(task, Picture(rgb, str(rows["hash"][place])))
-        results = [_written(each) for each in outcomes(iter(tasks), self._predict, PARALLEL_IN_ACTOR)]
+        results = list(outcomes(iter(tasks), self._predict, PARALLEL_IN_ACTOR))
         self._handed.take_back()
-        return {"outcome": np.array(results, dtype=object)}
+        return {"outcome": np.array([_written(each) for each in self._keep(results)], dtype=object)}
+
+    def _keep(self, results: list[Done | Failed]) -> list[Done | Failed]:
+        if self._own is None:
+            return results
+        failed = [each for each in results if isinstance(each, Failed)]
+        return [*failed, *self._own.keep([each for each in results if isinstance(each, Done)])]
 
     def _hand(self, task: Task, picture: Picture) -> None:
         described = {"id": task.number, "data": task.data}
@@ -196,4 +209,5 @@ def _read(written: dict[str, Any]) -> Done | Failed:
     if not written.pop("is_done"):
         return Failed(task, **written)
     found = tuple(FoundObject(**each) for each in written.pop("found"))
-    return Done(task, found=found, **written)
+    kept = written.pop("kept")
+    return Done(task, found=found, kept=Kept(**kept) if kept else None, **written)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from sam3_backend.bulk.shards import Shards
     from sam3_backend.bulk.work import Done, Task
     from sam3_backend.label_studio.label_config import LabelConfig
     from sam3_backend.label_studio.predictions import Locates, Predictions
@@ -34,12 +35,14 @@ class Recipe:
         config: What is looked for.
         files: The input, where it is not Label Studio.
         is_coco: Whether predictions are COCO's.
+        shards: Where processes keep the predictions they make; None where they hand them over.
     """
 
     settings: Settings
     config: LabelConfig
     files: Path | None = None
     is_coco: bool = False
+    shards: Shards | None = None
 
     def access(self) -> Locates:
         """What finds the pictures."""

@@ -43,20 +43,35 @@ class FoundObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a prediction lies that was kept by whoever made it.
+
+    Attributes:
+        shard: The name of one of the run's shards.
+        at_byte: Where its line begins.
+    """
+
+    shard: str
+    at_byte: int
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """A task with its prediction.
 
     Attributes:
         task: The task.
-        prediction: Its prediction, as Label Studio stores it.
+        prediction: Its prediction, as Label Studio stores it; empty where it was kept elsewhere.
         found: The objects in it.
         took_s: Wall time from the first stage to the last, in seconds.
+        kept: Where its prediction is, if that is not here.
     """
 
     task: Task
     prediction: Mapping[str, Any]
     found: tuple[FoundObject, ...] = ()
     took_s: float = 0.0
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True)

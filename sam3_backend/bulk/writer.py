@@ -1,8 +1,8 @@
 """Predictions into Label Studio, chunk by chunk: each exactly once, whatever is killed meanwhile.
 
-A chunk is announced in the journal before it leaves. Where the outcome is unknown (no answer, a crash in between),
-Label Studio is asked which of its tasks hold their prediction, the others are sent again, and because the first attempt
-may still arrive late, copies are looked for at the end.
+A chunk is announced in the journal before it leaves, and what of it Label Studio holds by then is not sent. Where the
+outcome is unknown (no answer, a crash in between), Label Studio is asked which of its tasks hold their prediction, the
+others are sent again, and because the first attempt may still arrive late, copies are looked for at the end.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from sam3_backend.bulk.other_run import OtherRun
 from sam3_backend.errors import LabelStudioError
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Writer:
         self._began_s = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self._on_its_way: Future[None] | None = None
+        self._other_run = OtherRun(stores, journal)
 
     def reconcile(self) -> int:
         """Find out what became of the chunk that an earlier process was sending.
@@ -162,6 +164,9 @@ class Writer:
             LabelStudioError: It cannot be sent; the journal has it as being sent, for the next process.
         """
         self._journal.sending(chunk)
+        chunk = self._not_there(chunk)
+        if not chunk:
+            return
         for pause_s in (*RETRY_AFTER_S, None):
             try:
                 created = self._stores.add({each.task.number: each.prediction for each in chunk})
@@ -192,6 +197,8 @@ class Writer:
                     message = "Label Studio did not take the prediction: it does not fit the labelling config."
                     self._journal.failed(each.task.number, "refused", message)
         self._journal.written(each.task.number for each in taken)
+        if taken:
+            self._other_run.look_again([each.task.number for each in taken])
         self._tell(len(taken))
 
     def _refused(self, chunk: list[Done], fault: LabelStudioError) -> None:
@@ -204,14 +211,16 @@ class Writer:
         self._deliver(chunk[half:])
 
     def _not_there(self, chunk: list[Done]) -> list[Done]:
-        """What of a chunk of unknown fate has to be sent again; the rest is written down."""
+        """What of a chunk has to be sent, perhaps again; the rest is written down."""
+        numbers = [each.task.number for each in chunk]
         try:
-            held = self._stores.holders([each.task.number for each in chunk])
+            held = self._stores.holders(numbers)
         except LabelStudioError:
+            self._journal.unsettle(numbers)
             return chunk  # still out of reach: sending will say so, and copies are removed at the end
-        there = [each for each in chunk if each.task.number in held]
-        self._journal.written(each.task.number for each in there)
-        self._tell(len(there))
+        self._other_run.look_at(numbers, held)
+        self._journal.written(held)
+        self._tell(len(held))
         return [each for each in chunk if each.task.number not in held]
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import logging
 import signal
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_backend.errors import BackendError, InvalidPrompt, LabelStudioError
+from sam3_backend.cli.bulk_run import say
+from sam3_backend.errors import BackendError, InvalidPrompt
 from sam3_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ EMBEDDING_MEMORY_BYTES = 256 * 1024**2
 """Each picture is looked at once, so little is gained by remembering many."""
 PARALLEL, PARALLEL_ON_CPU = 8, 4
 """On a CPU, every further thread that calls the model costs it time: eight of them a quarter of its rate."""
-FAILURES_SHOWN = 20
 REPORT_SAMPLES = 6
 
 
@@ -80,6 +80,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     parser.add_argument(
         "--journal", type=Path, metavar="FILE", help="where the run is kept [preannotate-N.sqlite3, or beside --output]"
     )
+    parser.add_argument(
+        "--shards",
+        type=Path,
+        metavar="D",
+        help="keep predictions in files in this folder: with --project, instead of storing them (then: sam3-backend "
+        "import); with --input, instead of beside --output",
+    )
     parser.add_argument("--report", type=Path, metavar="FILE", help="HTML report [beside the journal]")
     parser.add_argument("--chunk", type=_count, default=100, metavar="N", help="predictions stored at a time [100]")
     parser.add_argument(
@@ -120,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from sam3_backend.cli.preannotate_jobs import file_job, project_job
 
-    job = (project_job if options.input is None else file_job)(options, settings, _say)
+    job = (project_job if options.input is None else file_job)(options, settings, say)
     if options.dry_run:
         return _dry_run(options, job)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -140,33 +147,25 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace, job: Job) -> int:
-    from sam3_backend.bulk import preannotate
     from sam3_backend.bulk.journal import Journal
-    from sam3_backend.cli.progress import BulkProgress
+    from sam3_backend.bulk.only_one import hold_run
+    from sam3_backend.cli import bulk_run
 
-    engine = _engine(options, job)
-    path = options.journal or job.journal
-    journal = Journal(path, job.place, job.version)
-    try:
+    with hold_run(job.place, job.version) if job.is_stored else nullcontext():
+        engine = _engine(options, job)
+        path = options.journal or job.journal
+        journal = Journal(path, job.place, job.version)
         try:
-            with BulkProgress() as progress:
-                preannotate.run(
-                    *(job.listing(journal), journal, job.writer(journal, progress.written), engine, progress),
-                    retry_failed=options.retry_failed,
-                )
-        except KeyboardInterrupt:
-            _say("Stopped. The same command goes on from here.")
-            is_complete = False
-        except LabelStudioError as fault:
-            _say(f"sam3-backend: {fault.message}\nThe same command goes on from here.")
-            is_complete = False
-        else:
-            job.finish(journal)
-            _report(options.report or path.with_suffix(".html"), job, journal)
-            is_complete = True
-        return 0 if _tell(journal, job) and is_complete else 1
-    finally:
-        journal.close()
+            is_complete = bulk_run.carry_out(
+                *(job.listing(journal), journal, partial(job.writer, journal), engine),
+                retry_failed=options.retry_failed,
+            )
+            if is_complete:
+                job.finish(journal)
+                _report(options.report or path.with_suffix(".html"), job, journal)
+            return 0 if bulk_run.summarize(journal, job.version, job.name) and is_complete else 1
+        finally:
+            journal.close()
 
 
 def _engine(options: argparse.Namespace, job: Job) -> Callable[[Iterator[Task]], Generator[Done | Failed]]:
@@ -200,35 +199,7 @@ def _report(path: Path, job: Job, journal: Journal) -> None:
         path.write_text(html, encoding="utf-8")
     except OSError as fault:
         raise BackendError(f"{path} cannot be written: {fault.strerror}.") from fault
-    _say(f"Report: {path}")
-
-
-def _tell(journal: Journal, job: Job) -> bool:
-    """Say what the run came to; whether every task has its prediction."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from sam3_backend.bulk.statistics import read_statistics
-
-    statistics = read_statistics(journal)
-    table = Table("label", "objects", "tasks", "mean score")
-    for each in statistics.labels:
-        table.add_row(each.label or "(none)", f"{each.objects:,}", f"{each.tasks:,}", f"{each.mean_score:.2f}")
-    if statistics.labels:
-        Console(stderr=True, highlight=False).print(table)
-    for task, _, message in itertools.islice(journal.failures(), FAILURES_SHOWN):
-        _say(f"{job.name(task)}: {message}")
-    counts, failed = statistics.counts, statistics.counts.get("failed", 0)
-    if failed > FAILURES_SHOWN:
-        _say(f"... and {failed - FAILURES_SHOWN} more.")
-    left = counts.get("waiting", 0) + counts.get("sending", 0)
-    _say(
-        f"{counts.get('written', 0)} predicted, {counts.get('held', 0)} had been already, {failed} failed, "
-        f"{left} left. Model version {job.version}"
-    )
-    if failed:
-        _say("--retry-failed tries those that failed again.")
-    return not failed and not left
+    say(f"Report: {path}")
 
 
 def _dry_run(options: argparse.Namespace, job: Job) -> int:
@@ -249,10 +220,6 @@ def _dry_run(options: argparse.Namespace, job: Job) -> int:
         raise BackendError(f"{folder} cannot be written: {fault.strerror}.") from fault
     sys.stdout.write("Nothing was stored.\n")
     return 1 if failed else 0
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(words + "\n")
 
 
 def _count(text: str) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sam3_backend.bulk.file_output import JournalWriter, write_output
+from sam3_backend.bulk.file_output import ShardWriter, write_output
 from sam3_backend.bulk.files import FileTasks
 from sam3_backend.bulk.project import ProjectTasks
 from sam3_backend.bulk.recipe import Recipe
 from sam3_backend.bulk.sample import Artist
+from sam3_backend.bulk.shards import Shards
 from sam3_backend.bulk.writer import Writer
 from sam3_backend.errors import InvalidPrompt, InvalidRequest, SettingsError
 from sam3_backend.label_studio.client import LabelStudioAccess
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.preannotate import Listing, Writes
     from sam3_backend.bulk.work import Task
+    from sam3_backend.label_studio.projects import Project
     from sam3_backend.settings import Settings
 
 API_TIMEOUT_S = 60.0
@@ -50,6 +52,7 @@ class Job:
         sample: A few of the tasks, from all over.
         finish: What to do when nothing is left.
         name: What to call a task, or its number.
+        is_stored: Whether predictions go into Label Studio, where those of another run may arrive, too.
     """
 
     title: str
@@ -63,6 +66,21 @@ class Job:
     sample: Callable[[int], list[Task]]
     finish: Callable[[Journal], None]
     name: Callable[[Task], str]
+    is_stored: bool = False
+
+
+def open_project(number: int, settings: Settings) -> tuple[LabelStudioAccess, Project]:
+    """A project of the Label Studio that is set, and the way to it.
+
+    Raises:
+        SettingsError: None is set.
+        LabelStudioError: It does not answer.
+    """
+    if settings.label_studio_url is None or settings.label_studio_api_key is None:
+        raise SettingsError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: they say where the tasks are.")
+    key = settings.label_studio_api_key.get_secret_value()
+    access = LabelStudioAccess(url=settings.label_studio_url, api_key=key, timeout_s=API_TIMEOUT_S)
+    return access, read_project(access.api(None), number)
 
 
 def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[str], None]) -> Job:
@@ -74,16 +92,11 @@ def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[
         LabelStudioError: Label Studio does not answer.
         CheckpointError: The checkpoint cannot be used.
     """
-    if settings.label_studio_url is None or settings.label_studio_api_key is None:
-        raise SettingsError("Set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY: they say where the tasks are.")
     try:
         selection = Selection(options.view, tuple(map(read_filter, options.filter)), options.only_unlabeled)
     except InvalidRequest as fault:
         raise InvalidPrompt(fault.message) from fault  # wrong usage
-    key = settings.label_studio_api_key.get_secret_value()
-    access = LabelStudioAccess(url=settings.label_studio_url, api_key=key, timeout_s=API_TIMEOUT_S)
-    api = access.api(None)
-    project = read_project(api, options.project)
+    access, project = open_project(options.project, settings)
     config = looking_for(project.config, options.text) if options.text else project.config
     title = f'Project {project.number}, "{project.title}"'
     say(f"{title}: {project.tasks} tasks. Loading the model.")
@@ -91,8 +104,8 @@ def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[
     pictures = recipe.pictures()
     predictions = recipe.predictions(pictures, access)
     version = predictions.model_version(config)
-    tasks = ProjectTasks(api, project.number, selection, version)
-    return Job(
+    tasks = ProjectTasks(access.api(None), project.number, selection, version)
+    job = Job(
         title=title,
         place=tasks.place,
         version=version,
@@ -104,6 +117,22 @@ def project_job(options: argparse.Namespace, settings: Settings, say: Callable[[
         sample=tasks.sample,
         finish=lambda _journal: None,
         name=lambda task: f"Task {task.number}",
+        is_stored=True,
+    )
+    if options.shards is None:
+        return job
+    shards = Shards.of(options.shards, tasks.place, version)
+    return replace(
+        job,
+        place=f"{tasks.place} in {shards.folder}",
+        recipe=replace(recipe, shards=shards),
+        listing=lambda journal: tasks.listing(options.limit, journal.keeps),
+        writer=lambda journal, tell: ShardWriter(journal, shards, tell),
+        finish=lambda _journal: say(
+            f"The predictions are in {shards.folder}. To store them: "
+            f"sam3-backend import {shards.folder} --project {project.number}"
+        ),
+        is_stored=False,
     )
 
 
@@ -125,17 +154,19 @@ def file_job(options: argparse.Namespace, settings: Settings, say: Callable[[str
     pictures = recipe.pictures()
     predictions = recipe.predictions(pictures, tasks)
     version = predictions.model_version(config)
+    place = f"{options.input.resolve()} as {options.format}"
+    shards = Shards.of(options.shards or options.output.with_suffix(".shards"), place, version)
     return Job(
         title=str(options.input),
-        place=f"{options.input.resolve()} as {options.format}",
+        place=place,
         version=version,
         journal=options.output.with_suffix(".sqlite3"),
         artist=Artist(predictions, config, tasks, pictures.fetch),
-        recipe=recipe,
-        listing=lambda journal: tasks.listing(journal.kept, options.limit),
-        writer=JournalWriter,
+        recipe=replace(recipe, shards=shards),
+        listing=lambda journal: tasks.listing(journal.keeps, options.limit),
+        writer=lambda journal, tell: ShardWriter(journal, shards, tell),
         sample=partial(_spread, tasks, total),
-        finish=lambda journal: write_output(options.output, options.format, tasks.entries, journal),
+        finish=lambda journal: write_output(options.output, options.format, tasks.entries, journal, shards),
         name=lambda task: str(task.data.get(config.data_key, task.number)),
     )
 

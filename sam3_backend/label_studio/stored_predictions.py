@@ -5,8 +5,10 @@ Knows Label Studio's API for predictions. Does not know how they come about, nor
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from sam3_backend.errors import LabelStudioError
 from sam3_backend.label_studio import selection
 
 if TYPE_CHECKING:
@@ -76,7 +78,11 @@ class StoredPredictions:
         """
         copies = sorted(self._of(task))[1:]
         for each in copies:
-            self._api.send("DELETE", f"/api/predictions/{each}/")
+            try:
+                self._api.send("DELETE", f"/api/predictions/{each}/")
+            except LabelStudioError as fault:
+                if fault.status != HTTPStatus.NOT_FOUND:  # else another run removed it, which keeps the same one
+                    raise
         return len(copies)
 
     def _of(self, task: int) -> list[int]:

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +26,7 @@ from examples.studio.pictures import Drawing, Shape
 from tests.local_http import content, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from http.server import BaseHTTPRequestHandler
 
     from examples.studio.label_studio import Project, Studio
@@ -42,8 +43,15 @@ CHEAP = [sys.executable, "-m", "tests.e2e.cheap_preannotate"]
 KILLS = 20
 
 
-def start(command: Sequence[str], project: Project, folder: Path, *more: str) -> subprocess.Popen[str]:
-    """Begin to pre-annotate a project."""
+def start(
+    program: Sequence[str],
+    project: Project,
+    folder: Path,
+    *options: str,
+    command: Sequence[str] = ("preannotate",),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[str]:
+    """Begin to pre-annotate a project, or what another command says."""
     settings = {
         "LABEL_STUDIO_URL": project.studio.url,
         "LABEL_STUDIO_API_KEY": project.studio.token,
@@ -52,8 +60,9 @@ def start(command: Sequence[str], project: Project, folder: Path, *more: str) ->
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
         "IMAGE_ALLOW_PRIVATE_HOSTS": "true",
+        **more,
     }
-    arguments = [*command, "preannotate", "--project", str(project.id), *more]
+    arguments = [*program, *command, "--project", str(project.id), *options]
     return subprocess.Popen(
         arguments, env={**os.environ, **settings}, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -177,6 +186,51 @@ def test_tasks_are_chosen_by_filter_tab_limit_and_annotations(studio: Studio, tm
     assert (code, {task for task, _ in versions_of(project)}) == (0, {tasks[2], tasks[3]}), said
     code, said = run(CHEAP, project, tmp_path, "--only-unlabeled")
     assert (code, {task for task, _ in versions_of(project)}) == (0, set(tasks[1:])), said
+
+
+def test_two_runs_at_a_time_on_one_machine_are_refused(studio: Studio, tmp_path: Path) -> None:
+    project, tasks = tiny_project(studio, 3)
+    (tmp_path / "elsewhere").mkdir()
+    with late_picture() as (address, asked, may_answer):
+        tasks += project.add_tasks([{"image": address}])
+        first = start(CHEAP, project, tmp_path)
+        assert asked.wait(60)
+        code, said = run(CHEAP, project, tmp_path / "elsewhere")
+        assert (code, "Another process on this machine is storing" in said) == (1, True), said
+        may_answer.set()
+        first.communicate(timeout=120)
+    assert Counter(task for task, _ in versions_of(project)) == Counter(tasks)
+
+
+def test_two_runs_at_a_time_on_two_machines_store_every_prediction_once(studio: Studio, tmp_path: Path) -> None:
+    project, tasks = tiny_project(studio, 120)
+    runs = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()  # where the lock is that a machine's processes share
+        runs.append(start(CHEAP, project, tmp_path / name, "--chunk", "10", more={"TMPDIR": str(tmp_path / name)}))
+    for process in runs:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    held = versions_of(project)
+    assert {task for task, _ in held} == set(tasks)
+    assert set(held.values()) == {1}
+
+
+def test_predictions_in_shards_are_stored_later_and_once(studio: Studio, tmp_path: Path) -> None:
+    project, tasks = tiny_project(studio, 6)
+    code, said = run(CHEAP, project, tmp_path, "--shards", "kept")
+    assert (code, "sam3-backend import" in said) == (0, True), said
+    assert not versions_of(project)
+    assert run(CHEAP, project, tmp_path, "--limit", "2")[0] == 0
+    for stored in ("4 predicted", "4 predicted"):
+        process = start(CHEAP, project, tmp_path, command=("import", "kept"))
+        _, said = process.communicate(timeout=120)
+        assert (process.returncode, stored in said) == (0, True), said
+    assert Counter(task for task, _ in versions_of(project)) == Counter(tasks)
+    other, _ = tiny_project(studio, 1)
+    process = start(CHEAP, other, tmp_path, command=("import", "kept"))
+    _, said = process.communicate(timeout=120)
+    assert (process.returncode, "has no predictions for" in said) == (2, True), said
 
 
 def test_texts_on_the_command_line_are_another_version(studio: Studio, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -82,3 +83,69 @@ def test_an_actor_that_is_killed_costs_nothing_and_doubles_nothing(studio: Studi
     assert process.returncode == 0, said
     assert at_the_kill < TASKS
     assert predicted(project) == Counter(tasks)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    (tmp_path / "pictures").mkdir()
+    for number in range(TASKS):
+        drawing = Drawing((Shape("circle", "red", (60 + number, 90), 50),), width_px=240, height_px=180)
+        (tmp_path / "pictures" / f"{number:02}.png").write_bytes(drawing.png())
+    return tmp_path / "pictures"
+
+
+def start_into_files(folder: Path) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("sam3-backend")), "preannotate", "--input", "pictures"]
+    return subprocess.Popen(
+        [*command, "--output", "out.json", "--text", "red circle", "--engine", "ray", "--actors", "2"],
+        env={**os.environ, "LABEL_STUDIO_URL": "", "MODEL_CHECKPOINT": "demo", "REDIS_URL": "", "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def labels(prediction: dict[str, Any]) -> Iterator[str]:
+    for region in prediction["result"]:
+        yield from region["value"]["brushlabels"]
+
+
+def numbers_kept(folder: Path) -> list[int]:
+    """The tasks of all whole lines in all shards."""
+    lines = [line for path in (folder / "out.shards").glob("*.jsonl") for line in path.read_bytes().splitlines(True)]
+    return [json.loads(line)["number"] for line in lines if line.endswith(b"\n")]
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, kept: int) -> list[int]:
+    while len(numbers := numbers_kept(folder)) < kept:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return numbers
+
+
+def test_actors_keep_their_own_shards_and_no_kill_loses_or_doubles_a_prediction(pictures: Path) -> None:
+    folder = pictures.parent
+    process = start_into_files(folder)
+    try:
+        wait_for(process, folder, 8)
+        actors = actors_of(process)
+        os.kill(actors[0], signal.SIGKILL)
+        at_the_kill = wait_for(process, folder, len(numbers_kept(folder)) + 8)
+        assert len(set(at_the_kill)) < TASKS
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # the process that leads, and all of its Ray
+        process.communicate()
+    process = start_into_files(folder)
+    said, _ = process.communicate(timeout=300)
+    assert (process.returncode, f"{TASKS} predicted" in said) == (0, True), said
+    written = json.loads((folder / "out.json").read_text())
+    assert [each["data"]["image"][-6:] for each in written] == [f"{number:02}.png" for number in range(TASKS)]
+    assert [len(each["predictions"]) for each in written] == [1] * TASKS
+    assert {label for each in written for label in labels(each["predictions"][0])} == {"red circle"}
+    assert len({each["predictions"][0]["model_version"] for each in written}) == 1
+    numbers = numbers_kept(folder)
+    assert len(set(numbers)) == TASKS
+    assert len(list((folder / "out.shards").iterdir())) >= 4
+    assert b"brushlabels" not in (folder / "out.sqlite3").read_bytes()

@@ -12,7 +12,7 @@ from sam3_backend.bulk.writer import LATE_S, Writer
 from sam3_backend.errors import LabelStudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 
@@ -24,12 +24,15 @@ class FlakyStudio:
         self.faults = list(faults)
         self.deleted: set[int] = set()
         self.adds = 0
+        self.looked_at: list[int] = []
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def holders(self, tasks: Sequence[int]) -> set[int]:
         return {task for task in tasks if self.stored[task]}
 
     def add(self, predictions: Mapping[int, Mapping[str, Any]]) -> int:
         self.adds += 1
+        self.meanwhile()
         when, status = self.faults.pop(0) if self.faults else ("never", None)
         if when == "before":
             raise LabelStudioError("No.", status)
@@ -42,6 +45,7 @@ class FlakyStudio:
         return len(fitting)
 
     def remove_copies(self, task: int) -> int:
+        self.looked_at.append(task)
         copies = self.stored[task] - 1
         self.stored[task] = 1
         return copies
@@ -124,7 +128,8 @@ def test_what_arrives_late_after_a_crash_is_stored_once_in_the_end(journal: Jour
     slept: list[float] = []
     writer = Writer(studio, journal, sleep=slept.append)
     writer.reconcile()
-    studio.stored.update([0, 1])  # the killed process's request
+    late = iter([[0, 1]])  # the killed process's request, which arrives just before ours
+    studio.meanwhile = lambda: studio.stored.update(next(late, []))
     for each in done(0, 1):
         writer.add(each)
     writer.close()
@@ -141,3 +146,41 @@ def test_what_was_sent_long_ago_cannot_arrive_any_more(journal: Journal, monkeyp
     monkeypatch.setattr(time, "time", lambda: now + 2 * LATE_S)
     Writer(FlakyStudio(), journal).reconcile()
     assert not journal.unsettled()
+
+
+def test_what_another_run_stored_meanwhile_is_not_sent_again(journal: Journal):
+    studio = FlakyStudio()
+    studio.stored.update([1, 2, 5])
+    write(studio, journal, done(*range(8)))
+    assert (studio.stored, journal.counts()) == (Counter(range(8)), {"written": 8})
+
+
+def test_what_two_runs_send_at_the_same_moment_stays_there_once(journal: Journal):
+    studio = FlakyStudio()
+    ahead = iter([[0, 1, 2, 3], [4, 5]])  # what the other run stores between our question and our chunk
+    studio.meanwhile = lambda: studio.stored.update(next(ahead, []))
+    writer = Writer(studio, journal, chunk_tasks=4, sleep=lambda _seconds: None)
+    for each in done(*range(8)):
+        writer.add(each)
+    writer.close()
+    writer.settle()
+    assert studio.stored == Counter(range(8))
+
+
+def test_a_run_that_is_alone_looks_at_one_task_of_each_chunk(journal: Journal):
+    studio = FlakyStudio()
+    writer = Writer(studio, journal, chunk_tasks=4)
+    for each in done(*range(8)):
+        writer.add(each)
+    writer.close()
+    assert (writer.settle(), studio.looked_at) == (0, [3, 7])
+
+
+def test_an_annotator_who_opens_a_task_is_no_other_run(tmp_path: Path):
+    opened = Journal(tmp_path / "another.sqlite3", "here", "v1")
+    opened.list_tasks([Task(number, {}) for number in range(50)], held=set())
+    studio = FlakyStudio()
+    studio.stored.update([20])
+    write(studio, opened, done(*range(50)), chunk_tasks=50)
+    assert (studio.stored, opened.unsettled()) == (Counter(range(50)), {})
+    opened.close()

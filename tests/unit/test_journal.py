@@ -9,7 +9,7 @@ from sam3_backend.bulk.journal import Journal
 from sam3_backend.bulk.report import render_report
 from sam3_backend.bulk.sample import Sample
 from sam3_backend.bulk.statistics import LabelCount, read_statistics, spread_tasks
-from sam3_backend.bulk.work import Done, FoundObject, Task
+from sam3_backend.bulk.work import Done, FoundObject, Kept, Task
 from sam3_backend.errors import BackendError
 
 if TYPE_CHECKING:
@@ -98,8 +98,12 @@ def test_a_fault_in_the_middle_of_a_chunk_undoes_all_of_it(journal: Journal):
 
 
 def test_predictions_are_kept_where_that_is_where_they_belong(journal: Journal):
-    journal.keep([Done(TASKS[0], {"result": [1]})])
-    assert (journal.prediction(3), journal.prediction(8), journal.kept([3, 5, 8])) == ({"result": [1]}, None, {3})
+    place = Kept("a.jsonl", 70)
+    journal.keep([Done(TASKS[0], {}, kept=place)])
+    assert (journal.kept(3), journal.kept(8), journal.keeps([3, 5, 8])) == (place, None, {3})
+    assert (journal.shards(), journal.lines("a.jsonl")) == ({"a.jsonl"}, {70})
+    journal.lost("a.jsonl", [70])
+    assert (journal.kept(3), journal.counts()["waiting"]) == (None, 2)
 
 
 def test_statistics_count_what_is_written_and_count_it_once(journal: Journal):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sam3_backend.bulk.ray_engine import HandedPictures, _read, _written
-from sam3_backend.bulk.work import Done, Failed, FoundObject, Task
+from sam3_backend.bulk.work import Done, Failed, FoundObject, Kept, Task
 from sam3_backend.images import Picture, PictureLocation, Sighting
 
 if TYPE_CHECKING:
@@ -26,7 +26,11 @@ class Elsewhere:
 
 @pytest.mark.parametrize(
     "outcome",
-    [Done(TASK, {"result": [1]}, (FoundObject("car", 0.5, 0.1),), 0.25), Failed(TASK, "image_unreachable", "Gone.")],
+    [
+        Done(TASK, {"result": [1]}, (FoundObject("car", 0.5, 0.1),), 0.25),
+        Done(TASK, {}, kept=Kept("a.jsonl", 70)),
+        Failed(TASK, "image_unreachable", "Gone."),
+    ],
 )
 def test_outcomes_survive_the_journey(outcome: Done | Failed):
     assert _read(json.loads(_written(outcome))) == outcome
