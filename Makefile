@@ -69,4 +69,4 @@ $(STUDIO_VENV)/installed: scripts/label-studio.txt
 	@touch $@
 
 debian-parts:
-	@./scripts/debian_parts redis-server chromium
+	@./scripts/debian_parts redis-server chromium openssl

@@ -69,8 +69,9 @@ def compose(
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
-        SettingsError: There is no such device or precision.
+        SettingsError: There is no such device or precision, or Redis' address cannot be used.
     """
+    tier = _tier(settings)  # first, because loading a model takes long
     token = settings.hf_token
     predictor = Predictor.load(
         settings.model_checkpoint,
@@ -80,7 +81,7 @@ def compose(
         offline=settings.hf_hub_offline,
     )
     scheduler = Scheduler()
-    store = _store(settings, predictor)
+    store = EmbeddingStore(MemoryTier(settings.embedding_memory_bytes), tier, DeviceTransfer(predictor.device))
     pictures = pictures or KnownPictures(PictureLoader.from_settings(settings))
     segmenter = Segmenter(predictor, scheduler, store, pictures, observe)
     return Parts(predictor, scheduler, store, segmenter)
@@ -121,9 +122,7 @@ def build_backend(settings: Settings) -> LabelStudioBackend:
     return connect(settings, compose(settings))
 
 
-def _store(settings: Settings, predictor: Predictor) -> EmbeddingStore:
-    memory = MemoryTier(settings.embedding_memory_bytes)
+def _tier(settings: Settings) -> RedisTier | None:
     if settings.redis_url is None:
-        return EmbeddingStore(memory)
-    tier = RedisTier(settings.redis_url.get_secret_value(), settings.embedding_ttl_s, settings.redis_timeout_s)
-    return EmbeddingStore(memory, tier, DeviceTransfer(predictor.device))
+        return None
+    return RedisTier(settings.redis_url.get_secret_value(), settings.embedding_ttl_s, settings.redis_timeout_s)

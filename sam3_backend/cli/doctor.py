@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sam3_backend.cli.finding import PATIENCE_S, Finding
-from sam3_backend.cli.studio_checks import look_at_answers_in_time, look_at_label_studio
+from sam3_backend.cli.server_checks import look_at_server
+from sam3_backend.cli.studio_checks import look_at_label_studio
 from sam3_backend.errors import BackendError
 from sam3_backend.settings import Settings
 
@@ -30,7 +31,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
         "but fetches a checkpoint that is named by its hub id.",
     )
     parser.add_argument("--checkpoint", metavar="C", help="hub id, directory, sam3.pt or demo [MODEL_CHECKPOINT]")
-    parser.add_argument("--project", type=int, metavar="N", help="look at this project's connections alone")
+    parser.add_argument(
+        "--project", type=int, metavar="N", help="look at this project's connections alone, and try its config"
+    )
     return parser
 
 
@@ -61,14 +64,15 @@ def findings(settings: Settings, project: int | None = None) -> Iterator[Finding
 
     Args:
         settings: What to look at.
-        project: The project of Label Studio whose connections are looked at; None for the newest ones.
+        project: The project of Label Studio whose connections and labelling config are looked at; None for the newest
+            ones, and a small config.
     """
     yield Finding("settings", "good", "all values can be used.")
     checks: tuple[tuple[str, Callable[[Settings], Finding | Iterator[Finding]]], ...] = (
         ("checkpoint", _checkpoint),
         ("device", _device),
         ("port", _port),
-        ("time-outs", look_at_answers_in_time),
+        ("time-outs", lambda of: look_at_server(of, project)),
         ("Label Studio", lambda of: look_at_label_studio(of, project)),
         ("Redis", _redis),
     )
@@ -157,17 +161,26 @@ def _is_ours(settings: Settings) -> bool:
 
 
 def _redis(settings: Settings) -> Finding:
-    import redis
+    from redis.exceptions import NoPermissionError, RedisError
+
+    from sam3_backend.embeddings.redis_access import connect, in_words
 
     if settings.redis_url is None:
         return Finding("Redis", "advice", "REDIS_URL is not set; embeddings are kept in this server's memory alone.")
-    connection = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=PATIENCE_S)
+    client = connect(settings.redis_url.get_secret_value(), PATIENCE_S)
     try:
-        memory = connection.info("memory")
-    except redis.RedisError as fault:
-        raise BackendError(f"Redis does not answer: {fault}. The server goes on without it, more slowly.") from fault
-    if not memory.get("maxmemory"):
+        client.ping()
+        limit_bytes = client.info("memory").get("maxmemory")
+    except NoPermissionError as fault:
+        return Finding("Redis", "advice", f"answers, but does not say everything. {in_words(fault)}")
+    except (RedisError, OSError) as fault:
+        raise BackendError(
+            f"Redis does not answer: {in_words(fault)} The server goes on without it, more slowly."
+        ) from fault
+    finally:
+        client.close()
+    if not limit_bytes:
         return Finding(
             "Redis", "advice", "answers, without a limit: set its maxmemory, and maxmemory-policy allkeys-lru."
         )
-    return Finding("Redis", "good", f"answers, keeps up to {memory['maxmemory'] / 2**30:.1f} GiB.")
+    return Finding("Redis", "good", f"answers, keeps up to {limit_bytes / 2**30:.1f} GiB.")

@@ -1,10 +1,9 @@
-"""What the doctor looks at in Label Studio: its address, the token, and whether it reaches this backend in time."""
+"""What the doctor looks at in Label Studio: its address, the token, and whether it reaches this backend."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -20,11 +19,6 @@ if TYPE_CHECKING:
 MOST_PROJECTS = 20
 """Label Studio asks a project's backends anew for each look, and waits seconds for those that are gone."""
 
-HEALTH_LIMIT_S = 1.0
-LIMITS = (
-    "Label Studio waits 1 s for /health, 3 s for /setup, and 100 s for predictions (ML_TIMEOUT_PREDICT, in its own "
-    "environment)."
-)
 UNREACHED = (
     "Is the backend running, and is this its address for Label Studio's machine (HOST=0.0.0.0, in containers the "
     "service's name)? A private address needs USE_DEFAULT_BANNED_SUBNETS=false in Label Studio's environment, basic "
@@ -62,23 +56,6 @@ def look_at_label_studio(settings: Settings, project: int | None = None) -> Iter
         yield from _connections(api, project)
     finally:
         access.close()
-
-
-def look_at_answers_in_time(settings: Settings) -> Finding:
-    """Time what Label Studio is impatient about, where the server runs."""
-    import httpx
-
-    host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host  # noqa: S104
-    began = time.perf_counter()
-    try:
-        httpx.get(f"http://{host}:{settings.port}/health", timeout=PATIENCE_S, trust_env=False).raise_for_status()
-    except (httpx.HTTPError, ValueError):
-        return Finding("time-outs", "advice", f"{LIMITS} The server does not run, so it was not timed.")
-    took_s = time.perf_counter() - began
-    words = f"/health took {1000 * took_s:.0f} ms. {LIMITS}"
-    if took_s < HEALTH_LIMIT_S:
-        return Finding("time-outs", "good", words)
-    return Finding("time-outs", "bad", f"{words} This machine is too busy: give the server a core of its own.")
 
 
 def _address(url: str) -> Finding:

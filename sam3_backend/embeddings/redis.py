@@ -1,4 +1,4 @@
-"""The second tier: embeddings shared by all workers through Redis. The only module that knows Redis.
+"""The second tier: embeddings shared by all workers through Redis. Only this module and ``redis_access`` know Redis.
 
 Redis slow, full, down or restarted means slower, never wrong, and never an error: every fault here is counted, logged
 once, and treated as a miss; after a fault nobody asks for a while. A value that is not what its key promises is
@@ -15,13 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import LockError, RedisError
-from redis.retry import Retry
 
 from sam3_backend.embeddings import codec
 from sam3_backend.embeddings.breaker import Breaker
+from sam3_backend.embeddings.redis_access import connect, in_words
 from sam3_backend.errors import CacheError
 
 if TYPE_CHECKING:
@@ -64,19 +62,16 @@ class RedisTier:
     """Embeddings in Redis, and the leases that keep two workers from encoding the same picture.
 
     Args:
-        url: ``redis://[:password@]host:port/db``, or ``rediss://`` for TLS.
+        url: Its address; see ``redis_access.connect``.
         ttl_s: Seconds an embedding is kept after it was written.
         timeout_s: Longest wait for Redis to connect or to go on answering.
+
+    Raises:
+        SettingsError: The address cannot be used, whatever stands behind it.
     """
 
     def __init__(self, url: str, ttl_s: int, timeout_s: float = 1.0) -> None:
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_connect_timeout=timeout_s,
-            socket_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=30,
-        )
+        self._redis = connect(url, timeout_s)
         self._ttl_s = ttl_s
         self._breaker = Breaker()
         self.counters = RedisCounters()
@@ -136,7 +131,7 @@ class RedisTier:
         except (RedisError, OSError) as fault:
             self.counters.faults += 1
             if self._breaker.failed():
-                logger.warning("Redis does not answer as it should; going on without it. %s", fault)
+                logger.warning("Redis does not answer as it should; going on without it. %s", in_words(fault))
             return otherwise
         if self._breaker.succeeded():
             logger.info("Redis answers again.")

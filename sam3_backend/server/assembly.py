@@ -31,7 +31,7 @@ def build_app(settings: Settings, *, workers: int = 1) -> Flask:
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
-        SettingsError: There is no such device or precision.
+        SettingsError: There is no such device or precision, or Redis' address cannot be used.
     """
     began = time.perf_counter()
     counts = Metrics(is_multiprocess=workers > 1)
