@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam3_backend.settings import let_waiting_threads_sleep
 
-NAMES = ("rle", "demo_quality", "interactive", "bulk", "bulk_import")
+NAMES = ("rle", "demo_quality", "interactive", "memory", "bulk", "bulk_import")
 """What ``make bench`` runs; ``full_size`` takes long and runs when it is named."""
 RESULTS = Path(__file__).parent / "results"
 

@@ -9,7 +9,16 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
-ORDER = ("interactive", "rle", "full_size_float32", "full_size_bfloat16", "bulk", "bulk_import", "bulk_import_all")
+ORDER = (
+    "interactive",
+    "memory",
+    "rle",
+    "full_size_float32",
+    "full_size_bfloat16",
+    "bulk",
+    "bulk_import",
+    "bulk_import_all",
+)
 """Results in the order of the page; those of the demo checkpoint's quality are in its model card."""
 WHERE = {"json", "scratch"}
 """Conditions that say where files were put, which matters to nobody else."""
