@@ -6,6 +6,8 @@ differs from the official one in two places:
 * the geometry encoder's CLS token is part of *every* concept prompt, also of one without boxes;
 * the click decoder reads the coarsest feature level *plus* ``no_memory_embedding``.
 
+In a third, the backbone's layer norms, ``Architecture`` corrects the configuration.
+
 Tensors in, tensors out; batched over prompts. Knows neither pictures in pixels, nor text, nor thresholds. Parameter
 names are those of a transformers ``facebook/sam3`` directory.
 """

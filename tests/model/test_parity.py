@@ -2,6 +2,10 @@
 
 ``reference/expected.npz`` holds what ``facebookresearch/sam3`` (fp32, CPU) answered for the checkpoint that
 ``reference_checkpoint`` writes. Low-resolution logits are stored with stride 3.
+
+The bounds are some times what rounding costs here (1.4e-6 on logits, 6e-7 on boxes, 2.1e-5 on mask logits, two pixels
+of a mask), and below what the smallest difference in wiring costs: layer norms with another epsilon move logits by
+1.5e-5, mask logits by 3.5e-4, and one mask by 206 pixels. Every mask is held to them.
 """
 
 from __future__ import annotations
@@ -16,7 +20,6 @@ from PIL import Image
 from reference_checkpoint import REFERENCE
 
 from sam3_backend import Predictor
-from sam3_backend.model.postprocessing import fill_holes, to_mask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +28,9 @@ if TYPE_CHECKING:
     from sam3_backend.model.answers import Detections, Segmentation
     from sam3_backend.model.network import Candidates, PictureFeatures
 
-LOGITS = 1e-4
-BOXES = 1e-5
-MASK_LOGITS = 1e-3
+LOGITS = 1e-5
+BOXES = 5e-6
+MASK_LOGITS = 1e-4
 PIXELS = 1e-4  # share of a picture's pixels
 
 WIDTH, HEIGHT = 720, 480
@@ -159,20 +162,8 @@ def _assert_official(answer: Segmentation, prefix: str, reference: Reference) ->
     assert _distance(answer.mask_logits[:, ::3, ::3], reference.expected[f"{prefix}_low_res_logits"][order]) <= (
         MASK_LOGITS
     )
-    for mask, logits, official in zip(answer.masks, answer.mask_logits, reference.masks(prefix)[order], strict=True):
-        if np.mean(mask.to_array() != official) > PIXELS:
-            _assert_hinges_on_rounding(logits, official)
-
-
-def _assert_hinges_on_rounding(logits: np.ndarray, official: np.ndarray) -> None:
-    """A background pixel within rounding of zero may join a hole to a large region, and the hole stays open.
-
-    Random weights draw noise with thousands of such pixels. Then logits that differ by a tenth of the tolerance must
-    give the official mask.
-    """
-    nudges = np.float32([-1e-4, -5e-5, 5e-5, 1e-4])
-    shares = [np.mean(to_mask(fill_holes(logits + nudge), official.shape).to_array() != official) for nudge in nudges]
-    assert min(shares) <= PIXELS
+    for mask, official in zip(answer.masks, reference.masks(prefix)[order], strict=True):
+        assert np.mean(mask.to_array() != official) <= PIXELS
 
 
 def _best_first(scores: np.ndarray) -> list[int]:
