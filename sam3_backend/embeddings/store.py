@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
+from sam3_backend.embeddings import freed_memory
 from sam3_backend.embeddings.costs import Costs
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 MAX_PENDING_WRITES = 8
 """Embeddings waiting to be written to the shared store; one more is not shared rather than held in memory."""
+
+GIVE_BACK_EVERY = 64
+"""Embeddings made between two times that freed memory is given back to the system."""
 
 
 class Transfer(Protocol):
@@ -171,6 +175,9 @@ class EmbeddingStore:
         with self._lock:
             self._made += was_made
             self._fetched += not was_made
+            is_time = was_made and self._made % GIVE_BACK_EVERY == 0
+        if is_time:
+            freed_memory.give_back()
         return embedding
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sam3_backend.embeddings import freed_memory
+from sam3_backend.embeddings import store as store_module
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.refinement import RefinementMemory
@@ -112,3 +116,27 @@ def test_remembered_mask_logits_belong_to_picture_and_prompts_not_to_a_label() -
     assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2),), label="dog")) is not None
     assert memory.get(key("b"), PromptSet(points=(Point(0.1, 0.2),))) is None
     assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2, is_positive=False), Point(0.1, 0.2)))) is None
+
+
+def test_freed_memory_goes_back_to_the_system_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    store = EmbeddingStore(MemoryTier(1000))
+    monkeypatch.setattr(freed_memory, "give_back", lambda: given.append(store.statistics().made))
+    monkeypatch.setattr(store_module, "GIVE_BACK_EVERY", 4)
+    for number in range(10):
+        for _ in range(2):
+            store.get_or_make(key(str(number)), lambda number=number: embedding(str(number)))
+    assert given == [4, 8]
+
+
+def test_memory_that_was_freed_between_what_is_kept_leaves_the_process() -> None:
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    blocks = [np.ones(64 * 1024, dtype=np.uint8) for _ in range(2048)]  # too small to be mapped one by one
+    kept = blocks[::16]
+    before = resident_bytes()
+    del blocks
+    freed_memory.give_back()
+    assert before - resident_bytes() > 0.8 * 15 / 16 * 2048 * 64 * 1024
+    assert len(kept) == 128
