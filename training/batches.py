@@ -15,7 +15,7 @@ from torch import Tensor
 
 from training.concepts import Attributes, Box, Concept, exemplar_concept, text_concept
 from training.shapes import Scene, Settings, draw
-from training.vocabulary import COLOURS, SHAPES, VISUAL
+from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
     import random
@@ -63,7 +63,6 @@ class Prompts:
         boxes: float [N, K, 4], exemplars as cxcywh in fractions of the sides.
         labels: int64 [N, K], 1 like this, 0 not like this, PADDING none.
         targets: per prompt, indices of the instances to find.
-        alone: per prompt, whether an exemplar says "like this" without a text.
     """
 
     picture: Tensor
@@ -72,7 +71,6 @@ class Prompts:
     boxes: Tensor
     labels: Tensor
     targets: tuple[tuple[int, ...], ...]
-    alone: tuple[bool, ...]
 
 
 def draw_pictures(seeds: Sequence[int], settings: Settings, raster_px: int, low_res: int) -> Pictures:
@@ -145,5 +143,4 @@ def to_prompts(tokenizer: CLIPTokenizer, asked: Sequence[tuple[int, Concept]]) -
         boxes,
         labels,
         tuple(concept.targets for _, concept in asked),
-        tuple(concept.text == VISUAL and bool(concept.exemplars) for _, concept in asked),
     )

@@ -1,4 +1,4 @@
-"""How wrong an answer is: masks, boxes, scores, and the two helpers read off the image tokens.
+"""How wrong an answer is: masks, boxes, scores, and how large features grow.
 
 Pure functions of answers and truth. Knows nothing of how prompts are made or steps are taken.
 """
@@ -12,11 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.network import Network, grid_centres
-from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
-    from transformers import CLIPTokenizer
-
     from training.batches import Pictures, Prompts
     from training.wiring import Detections
 
@@ -193,75 +190,7 @@ def _masks_loss(
     return 2 * mask_loss(logits, cover).mean()
 
 
-def likeness_loss(
-    network: Network, found: Detections, pictures: Pictures, prompts: Prompts, tokenizer: CLIPTokenizer, log: Log
-) -> Tensor:
-    """An exemplar should say to the detector what its colour and shape would say in words.
-
-    The squared distance of an exemplar's token to the last text token of its instance's name ("red circle"), relative
-    to that token's size. Counted for prompts that show an exemplar and ask for its kind alone.
-    """
-    shown = [i for i in range(len(prompts.targets)) if prompts.alone[i]]
-    if not shown:
-        return torch.zeros(())
-    kinds = [pictures.attributes[int(prompts.picture[i])][prompts.targets[i][0]] for i in shown]
-    coded = tokenizer([f"{colour} {shape}" for shape, colour in kinds], return_tensors="pt")
-    with torch.no_grad():
-        said = network.detector.get_text_features(**coded).pooler_output[:, -1].float()
-    likeness = (found.exemplars[shown, 0].float() - said).square().mean() / said.square().mean()
-    log["likeness"] = float(likeness.detach())
-    return likeness
-
-
 def scale_loss(features: list[Tensor]) -> Tensor:
     """Holds feature maps at a root mean square of at most 2: larger ones make attention over the image one-hot."""
     excess = [(feature.float().square().mean().sqrt() - 2).clamp(min=0).square() for feature in features]
     return 0.05 * torch.stack(excess).sum()
-
-
-def token_loss(network: Network, tokens: Tensor, pictures: Pictures, log: Log) -> Tensor:
-    """Each image token tells the shape, colour, box and 4x4 mask under it, straight from the encoder.
-
-    Learning this first is what makes training short; the head is not exported.
-    """
-    count, grid = len(tokens), network.sizes.grid
-    share = functional.avg_pool2d(pictures.cover, 4).flatten(2)
-    empty = (1 - share.sum(1)).clamp(min=0)
-    answer = network.token_head(tokens).float()
-    shapes, colours = len(SHAPES) + 1, len(COLOURS) + 1
-    weight = 0.25 + 1.5 * (1 - empty)
-    shape_loss = _soft_labels(answer[..., :shapes], pictures.shape, share, empty)
-    colour_loss = _soft_labels(answer[..., shapes : shapes + colours], pictures.colour, share, empty)
-    top = share.argmax(1)
-    own_box = to_cxcywh(pictures.boxes).gather(1, top[..., None].expand(-1, -1, 4))
-    inside = (share.amax(1) > 0.3).float()
-    first = shapes + colours
-    box_error = (answer[..., first : first + 4].sigmoid() - own_box).abs().sum(-1)
-    box_loss = (box_error * inside).sum() / inside.sum().clamp(min=1)
-    cells = (
-        pictures.cover.reshape(count, -1, grid, 4, grid, 4)
-        .permute(0, 2, 4, 1, 3, 5)
-        .reshape(count, grid * grid, -1, 16)
-    )
-    own_cells = cells.gather(2, top[..., None, None].expand(-1, -1, 1, 16))[:, :, 0]
-    touched = (share.amax(1) > 0.01).float()
-    cell_error = functional.binary_cross_entropy_with_logits(
-        answer[..., first + 4 :], own_cells, reduction="none"
-    ).mean(-1)
-    cell_loss = (cell_error * touched).sum() / touched.sum().clamp(min=1)
-    shape_mean, colour_mean = (shape_loss * weight).mean(), (colour_loss * weight).mean()
-    log |= {
-        "shape": float(shape_mean.detach()),
-        "colour": float(colour_mean.detach()),
-        "cells": float(cell_loss.detach()),
-    }
-    return 2 * shape_mean + colour_mean + 2 * box_loss + 2 * cell_loss
-
-
-def _soft_labels(logits: Tensor, label: Tensor, share: Tensor, empty: Tensor) -> Tensor:
-    """Cross entropy [B, T] against how much of each label a token covers; the last class is background."""
-    wanted = torch.zeros(len(label), logits.shape[-1], share.shape[-1])
-    there = (label >= 0).float()[..., None]
-    wanted.scatter_add_(1, label.clamp(min=0)[..., None].expand_as(share), share * there)
-    wanted[:, -1] = empty
-    return -(wanted.transpose(1, 2) * logits.log_softmax(-1)).sum(-1)

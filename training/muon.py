@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from training.speed import FAST_DTYPE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -55,7 +57,7 @@ def orthogonalised(matrices: Tensor) -> Tensor:
     """[N, R, C] with all singular values moved near 1."""
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(FAST_DTYPE)
     a, b, c = _COEFFICIENTS
     for _ in range(_STEPS):
         gram = x @ x.transpose(1, 2)
@@ -68,7 +70,7 @@ def split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], li
     """Trainable parameters as (matrices for Muon, other tables and kernels, vectors)."""
     matrices: dict[int, nn.Parameter] = {}
     for part in module.modules():
-        if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size[0] <= 3):
+        if isinstance(part, nn.Linear) or (isinstance(part, nn.Conv2d) and part.kernel_size[0] <= 7):
             weight = part.weight
             if weight.requires_grad and min(weight.shape[0], weight[0].numel()) >= 16:
                 matrices[id(weight)] = weight

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Sam3Config, Sam3Model, Sam3TrackerConfig, Sam3TrackerModel
 
+from training.geometry_start import start_geometry_encoder
 from training.vocabulary import COLOURS, SHAPES
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Network(nn.Module):
         detector: text and exemplar prompts.
         tracker: clicks and boxes; its image encoder is the detector's.
         token_head: reads each image token's shape, colour, box and mask off the encoder.
+        kind_head: reads each token's shape and colour off the detector's coarse features.
         concept_head: reads "is what was asked for here?" off the fused image tokens.
     """
 
@@ -146,8 +148,9 @@ class Network(nn.Module):
         self.detector = Sam3Model(Sam3Config(**detector_config(sizes)))
         self.tracker = Sam3TrackerModel(Sam3TrackerConfig(**tracker_config(sizes)))
         self.tracker.vision_encoder.backbone = self.detector.vision_encoder.backbone
-        outputs = len(SHAPES) + 1 + len(COLOURS) + 1 + 4 + 16
-        self.token_head = nn.Sequential(nn.LayerNorm(sizes.vit_width), nn.Linear(sizes.vit_width, outputs))
+        kinds = len(SHAPES) + 1 + len(COLOURS) + 1
+        self.token_head = nn.Sequential(nn.LayerNorm(sizes.vit_width), nn.Linear(sizes.vit_width, kinds + 4 + 16))
+        self.kind_head = nn.Sequential(nn.LayerNorm(sizes.width), nn.Linear(sizes.width, kinds))
         self.concept_head = nn.Linear(sizes.width, 1)
         self._start()
         for neck in (self.detector.vision_encoder.neck, self.tracker.vision_encoder.neck):
@@ -165,6 +168,7 @@ class Network(nn.Module):
             layer.attention.o_proj.weight.mul_(0.5)
             layer.mlp.fc2.weight.mul_(0.5)
         decoder, prompts, masks = self.detector.detr_decoder, self.tracker.prompt_encoder, self.tracker.mask_decoder
+        start_geometry_encoder(self.detector.geometry_encoder)
         nn.init.zeros_(decoder.box_head.layer3.weight)
         start = torch.cat([grid_centres(self.sizes.queries), torch.full((self.sizes.queries, 2), 0.16)], 1)
         decoder.reference_points.weight.copy_(torch.logit(start))

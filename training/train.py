@@ -28,11 +28,14 @@ from torch.multiprocessing.spawn import spawn
 from training import words
 from training.batches import Pictures, ask, draw_pictures
 from training.clicks import click_loss
-from training.losses import Log, detection_loss, likeness_loss, scale_loss, token_loss
+from training.geometry_start import start_geometry_encoder
+from training.likeness import likeness_loss
+from training.losses import Log, detection_loss, scale_loss
 from training.muon import Muon, split
 from training.network import Network, Sizes, export, sizes_of
 from training.shapes import Settings
-from training.speed import prepare_for_speed
+from training.speed import FAST_DTYPE, prepare_for_speed
+from training.token_losses import kind_loss, token_loss
 from training.warm_start import soften, warm_start
 from training.wiring import detect, view
 
@@ -61,6 +64,7 @@ class Plan:
         tokens_only: share of the run, from its start, in which only the image encoder learns, from `token_loss`.
         export_minutes: time between exports.
         init: checkpoint directory to start from; its tokenizer is taken over.
+        fresh_exemplars: start the geometry encoder anew.
         compiled: compile the repeated blocks (half a minute at the start, 15 % faster steps).
     """
 
@@ -81,6 +85,7 @@ class Plan:
     export_minutes: float = 6.0
     init: Path | None = None
     resume: bool = False
+    fresh_exemplars: bool = False
     compiled: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     settings: Settings = field(default_factory=Settings)
@@ -99,6 +104,8 @@ def train(plan: Plan) -> None:
 
 
 def _save_tokenizer(plan: Plan) -> None:
+    if plan.resume and (plan.out / "tokenizer.json").exists():
+        return
     if plan.init is None:
         words.build_tokenizer(plan.out)
         return
@@ -119,16 +126,31 @@ def _start(plan: Plan) -> Network:
     if state is not None:
         network = Network(sizes_of(state["sizes"]))
         network.load_state_dict(state["network"])
-        return network
+        return _refreshed(network, plan)
     torch.manual_seed(plan.seed)
     network = Network(sizes)
     if plan.init is not None:
         lost = warm_start(network, plan.init)
-        soften(network)
+        _soften_if_hard(network, _pictures(plan, worker=-1, step=0, count=8).pixels)
         log.info("started from %s; not taken over: %s", plan.init.name, lost or "nothing")
     else:
         network.whiten_patches(_pictures(plan, worker=-1, step=0, count=64).pixels)
+    return _refreshed(network, plan)
+
+
+def _refreshed(network: Network, plan: Plan) -> Network:
+    if plan.fresh_exemplars:
+        torch.manual_seed(plan.seed)
+        start_geometry_encoder(network.detector.geometry_encoder)
     return network
+
+
+@torch.no_grad()
+def _soften_if_hard(network: Network, pixels: Tensor) -> None:
+    """Softens a checkpoint whose coarse features are large; one that went through it before stays as it is."""
+    coarse = view(network, pixels, masked=0, clicked=0).detector[0]
+    if float(coarse.square().mean().sqrt()) > 8:
+        soften(network)
 
 
 def _saved(plan: Plan) -> dict[str, Any] | None:
@@ -159,7 +181,7 @@ class _Trainer:
         self.tokenizer = _tokenizer(plan.out)
         self.parameters = _trainable(self.network)
         state = _saved(plan)
-        averaged = state["average"] if state else [p.detach() for p in self.parameters]
+        averaged = state["average"] if state and not plan.fresh_exemplars else [p.detach() for p in self.parameters]
         self.average = [value.clone() for value in averaged]
         self.done = float(state["done"]) if state else 0.0
         matrices, tables, vectors = split(self.network)
@@ -177,7 +199,7 @@ class _Trainer:
         tokens_only = done < plan.tokens_only
         pictures = _pictures(plan, self.worker, number, plan.batch * (2 if tokens_only else 1))
         losses: Log = {}
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.bfloat16 == FAST_DTYPE):
             loss = self._encoder_loss(pictures, losses) if tokens_only else self._loss(pictures, rng, losses)
         self._update(loss, done)
         self._exchange()
@@ -197,7 +219,8 @@ class _Trainer:
         found = detect(network, views.detector, prompts, masked)
         total = token_loss(network, views.tokens, pictures, losses)
         total = total + detection_loss(network, found, pictures, prompts, masked, losses)
-        total = total + 2 * likeness_loss(network, found, pictures, prompts, self.tokenizer, losses)
+        total = total + kind_loss(network, views.detector[-1], pictures, losses)
+        total = total + likeness_loss(network, views.detector[-1], pictures, self.tokenizer, 6 * plan.batch, losses)
         total = total + scale_loss([*views.detector[1:], *views.tracker[1:]])
         return total + click_loss(network, views.tracker, _last(pictures, plan.clicked), rng, plan.objects, losses)
 
@@ -295,6 +318,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="directory for checkpoint, state and losses")
     parser.add_argument("--init", type=Path, help="checkpoint directory to start from (default: from scratch)")
     parser.add_argument("--resume", action="store_true", help="go on from the state saved in --out")
+    parser.add_argument("--fresh-exemplars", action="store_true", help="start the geometry encoder anew")
     parser.add_argument("--compiled", action="store_true", help="compile the repeated blocks")
     defaults = Plan(Path())
     for name, kind in (("minutes", float), ("seed", int), ("workers", int), ("batch", int), ("masked", int)):

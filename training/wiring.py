@@ -44,7 +44,6 @@ class Detections:
         boxes: [D, N, Q, 4], cxcywh in fractions of the sides.
         logits: [D, N, Q], detection logits before the presence score.
         presence: [D, N], presence logits.
-        exemplars: [N, K + 1, width], the geometry encoder's tokens: real exemplars first, then its CLS token, padding.
         masks: [n, Q, 4G, 4G] mask logits of the prompts chosen by `masked`, or None.
         semantic: [n, 4G, 4G] logits of "part of any target", or None.
     """
@@ -53,7 +52,6 @@ class Detections:
     boxes: Tensor
     logits: Tensor
     presence: Tensor
-    exemplars: Tensor
     masks: Tensor | None
     semantic: Tensor | None
 
@@ -136,9 +134,7 @@ def detect(network: Network, levels: list[Tensor], prompts: Prompts, masked: Ten
         )
         masks, semantic = answer.pred_masks.float(), answer.semantic_seg[:, 0].float()
     presence = decoded.presence_logits[..., 0].float()
-    return Detections(
-        fused.last_hidden_state, boxes, logits.float(), presence, geometry.last_hidden_state, masks, semantic
-    )
+    return Detections(fused.last_hidden_state, boxes, logits.float(), presence, masks, semantic)
 
 
 @dataclass(frozen=True)
