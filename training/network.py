@@ -76,6 +76,7 @@ def _vision_config(sizes: Sizes) -> dict[str, Any]:
         "pretrain_image_size": sizes.image_px,
         "window_size": sizes.window,
         "global_attn_indexes": list(sizes.global_layers),
+        "layer_norm_eps": 1e-5,  # as the package computes, and as Meta does; transformers would take 1e-6
     }
     return {
         "model_type": "sam3_vision_model",
