@@ -11,14 +11,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import sam3_backend
-from sam3_backend.cli import connect, doctor, import_shards, preannotate, segment, serve, warm
+from sam3_backend.cli import connect, doctor, import_, preannotate, segment, serve, warm
 from sam3_backend.errors import BackendError, InvalidPrompt
 from sam3_backend.settings import let_waiting_threads_sleep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (serve, segment, connect, preannotate, import_shards, warm, doctor)
+COMMANDS = (serve, segment, connect, preannotate, import_, warm, doctor)
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 

@@ -138,10 +138,8 @@ def test_similar_boxes_around_examples_and_counterexamples_are_asked_together(
         ["like"],
         ["like", "unlike"],
     ]
-    # The demo checkpoint has not learned exemplars (docs/demo-checkpoint.md): it finds others too. So this holds what
-    # the page asks and that the one shown is found, not yet that all like it are found and nothing else.
-    found = [by_label([region])["object"] for region in page.submit() if region["from_name"] == "brush"]
-    assert max(iou(mask, DRAWING.truth("circle")) for mask in found) > GOOD_IOU
+    found = by_label([region for region in page.submit() if region["from_name"] == "brush"])
+    assert iou(found["object"], DRAWING.truth("circle")) > GOOD_IOU
 
 
 def test_polygons_a_click_becomes_one(connected: Callable[[str], Project], labelling: LabellingPage):

@@ -249,10 +249,10 @@ class TestDoctor:
         assert "BASIC_AUTH_USER" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2].rstrip("_"))
 def test_every_command_has_help(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli.main([command.__name__.rpartition(".")[2], "--help"])
+        cli.main([command.__name__.rpartition(".")[2].rstrip("_"), "--help"])
     assert ended.value.code == 0
     assert "usage: sam3-backend" in capsys.readouterr().out
 
