@@ -38,6 +38,15 @@ DRAWING = Drawing(
         Shape("triangle", "green", (380, 450), 120),
     )
 )
+ALIKE = Drawing(
+    (
+        Shape("circle", "red", (200, 190), 110),
+        Shape("square", "blue", (560, 170), 100),
+        Shape("circle", "red", (660, 430), 90),
+        Shape("triangle", "green", (420, 440), 90),
+        Shape("circle", "red", (170, 470), 80),
+    )
+)
 RING = Drawing(
     (
         Shape("circle", "red", (190, 180), 110),
@@ -77,7 +86,7 @@ def nothing(_page: LabellingPage) -> None:
 SCENES: dict[str, tuple[Drawing, Callable[[LabellingPage], None]]] = {
     "click": (DRAWING, click),
     "tags": (DRAWING, nothing),
-    "similar": (DRAWING, similar),
+    "similar": (ALIKE, similar),
     "polygons": (RING, polygons),
     "boxes": (DRAWING, boxes),
     "captions": (DRAWING, nothing),

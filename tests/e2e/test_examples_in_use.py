@@ -34,6 +34,16 @@ DRAWING = Drawing(
         Shape("triangle", "green", (380, 450), 120),
     )
 )
+ALIKE = Drawing(
+    (
+        Shape("circle", "red", (200, 190), 110),
+        Shape("square", "blue", (560, 170), 100),
+        Shape("circle", "red", (660, 430), 90),
+        Shape("triangle", "green", (420, 440), 90),
+        Shape("circle", "red", (170, 470), 80),
+    )
+)
+"""Three of a kind, and others."""
 
 
 @pytest.fixture
@@ -48,8 +58,8 @@ def connected(studio: Studio, backend: Server) -> Callable[[str], Project]:
     return make
 
 
-def opened(project: Project, labelling: LabellingPage) -> LabellingPage:
-    (task,) = project.upload({"shapes.png": DRAWING.png()})
+def opened(project: Project, labelling: LabellingPage, drawing: Drawing = DRAWING) -> LabellingPage:
+    (task,) = project.upload({"shapes.png": drawing.png()})
     labelling.open(project, task, (WIDTH_PX, HEIGHT_PX))
     labelling.switch_auto_annotation_on()
     return labelling
@@ -111,6 +121,18 @@ def test_tags_every_label_is_looked_for_by_what_it_stands_for(connected: Callabl
     assert set(found) == {"Vehicle", "square", "vegetation"}
     for label, kind in (("Vehicle", "circle"), ("square", "square"), ("vegetation", "triangle")):
         assert iou(found[label], DRAWING.truth(kind)) > GOOD_IOU
+
+
+def test_similar_one_box_finds_all_like_it_and_nothing_else(
+    connected: Callable[[str], Project], labelling: LabellingPage
+):
+    page = opened(connected("similar"), labelling, ALIKE)
+    page.choose("box", "object", view="like")
+    page.drag(85, 75, 315, 305)
+    page.accept()
+    found = [region for region in page.submit() if region["from_name"] == "brush"]
+    assert len(found) == 3
+    assert iou(by_label(found)["object"], ALIKE.truth("red circle")) > GOOD_IOU
 
 
 def test_similar_boxes_around_examples_and_counterexamples_are_asked_together(
