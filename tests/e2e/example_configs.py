@@ -1,8 +1,10 @@
-"""The labelling configs in ``examples/``, with labels that the demo checkpoint knows in the place of real work's."""
+"""The configs in ``examples/``, with labels that the demo checkpoint knows instead of real work's, and pictures for them."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from examples.studio.pictures import Drawing, Shape
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -29,3 +31,22 @@ def in_shapes(example: str) -> str:
             raise ValueError(f"examples/{example} no longer has {words}")
         xml = xml.replace(words, shapes)
     return xml
+
+
+DRAWING = Drawing(
+    (
+        Shape("circle", "red", (200, 190), 110),
+        Shape("square", "blue", (560, 210), 130),
+        Shape("triangle", "green", (380, 450), 120),
+    )
+)
+ALIKE = Drawing(
+    (
+        Shape("circle", "red", (200, 190), 110),
+        Shape("square", "blue", (560, 170), 100),
+        Shape("circle", "red", (660, 430), 90),
+        Shape("triangle", "green", (420, 440), 90),
+        Shape("circle", "red", (170, 470), 80),
+    )
+)
+"""Three of a kind, and others."""

@@ -21,7 +21,7 @@ from examples.studio.backend import start_backend
 from examples.studio.label_studio import Studio
 from examples.studio.pictures import Drawing, Shape
 from tests.e2e.conftest import CHROMIUM_FLAGS, ROOT
-from tests.e2e.example_configs import IN_SHAPES, in_shapes
+from tests.e2e.example_configs import ALIKE, DRAWING, IN_SHAPES, in_shapes
 from tests.e2e.labelling_page import LabellingPage
 
 if TYPE_CHECKING:
@@ -31,22 +31,6 @@ if TYPE_CHECKING:
 
 IMAGES = ROOT / "docs" / "images"
 COLOURS = 96
-DRAWING = Drawing(
-    (
-        Shape("circle", "red", (200, 190), 110),
-        Shape("square", "blue", (560, 210), 130),
-        Shape("triangle", "green", (380, 450), 120),
-    )
-)
-ALIKE = Drawing(
-    (
-        Shape("circle", "red", (200, 190), 110),
-        Shape("square", "blue", (560, 170), 100),
-        Shape("circle", "red", (660, 430), 90),
-        Shape("triangle", "green", (420, 440), 90),
-        Shape("circle", "red", (170, 470), 80),
-    )
-)
 RING = Drawing(
     (
         Shape("circle", "red", (190, 180), 110),

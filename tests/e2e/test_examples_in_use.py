@@ -11,8 +11,7 @@ import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageDraw
 
-from examples.studio.pictures import Drawing, Shape
-from tests.e2e.example_configs import in_shapes
+from tests.e2e.example_configs import ALIKE, DRAWING, in_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from examples.studio.label_studio import Project, Studio
+    from examples.studio.pictures import Drawing
     from examples.studio.processes import Server
     from tests.e2e.labelling_page import LabellingPage
 
@@ -27,23 +27,6 @@ pytestmark = pytest.mark.e2e
 
 WIDTH_PX, HEIGHT_PX = 800, 600
 GOOD_IOU = 0.9
-DRAWING = Drawing(
-    (
-        Shape("circle", "red", (200, 190), 110),
-        Shape("square", "blue", (560, 210), 130),
-        Shape("triangle", "green", (380, 450), 120),
-    )
-)
-ALIKE = Drawing(
-    (
-        Shape("circle", "red", (200, 190), 110),
-        Shape("square", "blue", (560, 170), 100),
-        Shape("circle", "red", (660, 430), 90),
-        Shape("triangle", "green", (420, 440), 90),
-        Shape("circle", "red", (170, 470), 80),
-    )
-)
-"""Three of a kind, and others."""
 
 
 @pytest.fixture
