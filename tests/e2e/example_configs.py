@@ -1,4 +1,4 @@
-"""The configs in ``examples/``, with labels that the demo checkpoint knows instead of real work's, and pictures for them."""
+"""The configs in ``examples/`` with labels that the demo checkpoint knows, and pictures for them."""
 
 from __future__ import annotations
 
