@@ -56,7 +56,7 @@ def mask_loss(logits: Tensor, cover: Tensor) -> Tensor:
     chance = logits.sigmoid()
     dice = 1 - (2 * (chance * cover).sum((-1, -2)) + 1) / (chance.sum((-1, -2)) + size + 1)
     wrong = functional.binary_cross_entropy_with_logits(logits, cover.expand_as(logits), reduction="none").sum((-1, -2))
-    return dice + wrong / (4 * size + 0.06 * logits.shape[-1] * logits.shape[-2])
+    return dice + wrong / (4 * size + 0.03 * logits.shape[-1] * logits.shape[-2])
 
 
 def cell_iou(logits: Tensor, cover: Tensor) -> Tensor:

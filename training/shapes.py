@@ -7,17 +7,18 @@ prompts, tensors or the model.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
-from training.backgrounds import BACKGROUNDS, TRAINING_BACKGROUNDS, Rng, enlarge, hsv_to_rgb
-from training.outlines import Pose, signed_distance
+from training.backgrounds import BACKGROUNDS, TRAINING_BACKGROUNDS, Rng, hsv_to_rgb
+from training.outlines import Pose
+from training.painting import Canvas, Float, Instance, finished, instances_of, paint, window
 from training.vocabulary import COLOUR_RANGES, COLOURS, SHAPES
 
-Float = NDArray[np.float32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -55,23 +56,6 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Instance:
-    """One drawn shape.
-
-    Attributes:
-        shape: its form, one of `SHAPES`.
-        colour: its colour name, one of `COLOURS`.
-        mask: bool [H, W], where it is visible.
-        box: tightest (x1, y1, x2, y2) around the mask in pixels; x2 and y2 are exclusive pixel edges.
-    """
-
-    shape: str
-    colour: str
-    mask: NDArray[np.bool_]
-    box: tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
 class Scene:
     """A picture and the truth about it.
 
@@ -82,19 +66,6 @@ class Scene:
 
     image: NDArray[np.uint8]
     instances: tuple[Instance, ...]
-
-
-@dataclass
-class _Canvas:
-    """The picture while it is painted. `owner` is 0 for background, i + 1 for instance i."""
-
-    pixels: Float
-    owner: NDArray[np.uint8]
-    squash: tuple[float, float]
-    scale_px: float
-    plain: bool
-    overlaps: bool
-    painted: list[tuple[str, str, Float, int, Pose]] = field(default_factory=list)
 
 
 def draw(seed: int, settings: Settings | None = None, raster_px: int | None = None) -> Scene:
@@ -121,7 +92,7 @@ def draw(seed: int, settings: Settings | None = None, raster_px: int | None = No
         if not large and size > 0.6 * high and len(canvas.painted) > 2:
             size *= 0.6
         _add_shape(rng, canvas, settings, size)
-    return Scene(_finish(rng, canvas), _instances(canvas))
+    return Scene(finished(rng, canvas), instances_of(canvas))
 
 
 def draw_plain(
@@ -135,16 +106,22 @@ def draw_plain(
     """
     width, height = size_px
     pixels = np.full((height, width, 3), 0.96, np.float32)
-    canvas = _Canvas(pixels, np.zeros((height, width), np.uint8), (1.0, 1.0), float(height), plain=True, overlaps=True)
+    canvas = Canvas(pixels, np.zeros((height, width), np.uint8), (1.0, 1.0), float(height), plain=True, overlaps=True)
     rng = np.random.default_rng(0)
     for shape, colour, centre, radius in shapes:
         hue, saturation, value = (sum(pair) / 2 for pair in COLOUR_RANGES[colour])
         pose = Pose(centre, radius, line=0.55 if shape == "ring" else 0.36)
-        _paint(rng, canvas, shape, colour, hsv_to_rgb(hue, saturation, value), pose)
-    return Scene((pixels * 255 + 0.5).astype(np.uint8), _instances(canvas))
+        paint(rng, canvas, shape, colour, hsv_to_rgb(hue, saturation, value), pose)
+    return Scene((pixels * 255 + 0.5).astype(np.uint8), instances_of(canvas))
 
 
-def _prepare(rng: Rng, settings: Settings, raster_px: int | None) -> _Canvas:
+def larger(settings: Settings, factor: float) -> Settings:
+    """The same kind of pictures, `factor` times as wide and as high."""
+    low, high = settings.area_px
+    return replace(settings, area_px=(int(low * factor**2), int(high * factor**2)))
+
+
+def _prepare(rng: Rng, settings: Settings, raster_px: int | None) -> Canvas:
     aspect = math.exp(rng.uniform(*np.log(settings.aspect)))
     area = rng.uniform(*settings.area_px)
     width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
@@ -156,10 +133,10 @@ def _prepare(rng: Rng, settings: Settings, raster_px: int | None) -> _Canvas:
     name = "plain" if plain else str(rng.choice(settings.backgrounds))
     pixels = np.clip(BACKGROUNDS[name](rng, height, width), 0, 1).astype(np.float32)
     overlaps = bool(rng.random() < settings.overlap_share)
-    return _Canvas(pixels, np.zeros((height, width), np.uint8), squash, math.sqrt(area), plain, overlaps)
+    return Canvas(pixels, np.zeros((height, width), np.uint8), squash, math.sqrt(area), plain, overlaps)
 
 
-def _add_shape(rng: Rng, canvas: _Canvas, settings: Settings, size: float) -> None:
+def _add_shape(rng: Rng, canvas: Canvas, settings: Settings, size: float) -> None:
     """Tries some forms, colours and places for one shape; gives up silently when none is legible."""
     height, width = canvas.owner.shape
     radius = size * canvas.scale_px / 2
@@ -168,11 +145,11 @@ def _add_shape(rng: Rng, canvas: _Canvas, settings: Settings, size: float) -> No
         pose = _pose(rng, settings, shape, radius, canvas.squash, (width, height))
         rgb = hsv_to_rgb(*(rng.uniform(*pair) for pair in COLOUR_RANGES[colour]))
         if _is_free(canvas, pose, colour) and _is_legible(canvas, pose, rgb) and _keeps_others_visible(canvas, pose):
-            _paint(rng, canvas, shape, colour, rgb, pose)
+            paint(rng, canvas, shape, colour, rgb, pose)
             return
 
 
-def _attributes(rng: Rng, canvas: _Canvas, repeat_share: float) -> tuple[str, str]:
+def _attributes(rng: Rng, canvas: Canvas, repeat_share: float) -> tuple[str, str]:
     shape, colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
     if canvas.painted:
         earlier = canvas.painted[int(rng.integers(len(canvas.painted)))]
@@ -197,14 +174,7 @@ def _pose(
     return Pose((centre[0], centre[1]), radius, stretch, angle, float(line))
 
 
-def _window(canvas: _Canvas, pose: Pose) -> tuple[slice, slice]:
-    height, width = canvas.owner.shape
-    (cx, cy), (rx, ry) = pose.centre, pose.reach()
-    rows = slice(max(0, int(cy - ry) - 1), min(height, int(cy + ry) + 2))
-    return rows, slice(max(0, int(cx - rx) - 1), min(width, int(cx + rx) + 2))
-
-
-def _is_free(canvas: _Canvas, pose: Pose, colour: str) -> bool:
+def _is_free(canvas: Canvas, pose: Pose, colour: str) -> bool:
     """No other shape near; where overlaps are allowed, no covered centre and no neighbour of the same colour."""
     for _, other_colour, _, _, other in canvas.painted:
         gap = (
@@ -222,82 +192,20 @@ def _is_free(canvas: _Canvas, pose: Pose, colour: str) -> bool:
     return True
 
 
-def _is_legible(canvas: _Canvas, pose: Pose, rgb: Float) -> bool:
+def _is_legible(canvas: Canvas, pose: Pose, rgb: Float) -> bool:
     """The colour stands out against what is there now."""
-    rows, columns = _window(canvas, pose)
+    rows, columns = window(canvas, pose)
     steps = (max(1, (part.stop - part.start) // 8) for part in (rows, columns))
     under = canvas.pixels[rows, columns][tuple(slice(None, None, step) for step in steps)]
     distance = np.sqrt(((under - rgb) ** 2).sum(-1))
     return bool(np.quantile(distance, 0.1) > 0.33)
 
 
-def _keeps_others_visible(canvas: _Canvas, pose: Pose) -> bool:
+def _keeps_others_visible(canvas: Canvas, pose: Pose) -> bool:
     if not canvas.overlaps:
         return True
-    rows, columns = _window(canvas, pose)
+    rows, columns = window(canvas, pose)
     hidden = np.bincount(canvas.owner[rows, columns].ravel(), minlength=len(canvas.painted) + 1)
     visible = np.bincount(canvas.owner.ravel(), minlength=len(canvas.painted) + 1)
     full = [area for _, _, _, area, _ in canvas.painted]
     return all(visible[i + 1] - 0.8 * hidden[i + 1] > 0.5 * area for i, area in enumerate(full))
-
-
-def _paint(rng: Rng, canvas: _Canvas, shape: str, colour: str, rgb: Float, pose: Pose) -> None:
-    rows, columns = _window(canvas, pose)
-    xs = np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5
-    ys = np.arange(rows.start, rows.stop, dtype=np.float32) + 0.5
-    distance = signed_distance(shape, pose, xs, ys)
-    fill = np.broadcast_to(rgb, (len(ys), len(xs), 3))
-    if not canvas.plain:
-        fill = _styled(rng, fill, distance, pose, xs, ys)
-    alpha = np.clip(distance + 0.5, 0, 1)[..., None]
-    view = canvas.pixels[rows, columns]
-    view += alpha * (fill - view)
-    covered = distance > 0
-    canvas.owner[rows, columns][covered] = len(canvas.painted) + 1
-    canvas.painted.append((shape, colour, rgb, int(covered.sum()), pose))
-
-
-def _styled(rng: Rng, fill: Float, distance: Float, pose: Pose, xs: Float, ys: Float) -> Float:
-    """Shading, texture or a darker rim: never so much that the colour's name changes."""
-    styled = fill
-    if rng.random() < 0.45:
-        angle = rng.uniform(0, 2 * math.pi)
-        across = (xs[None] - pose.centre[0]) * math.cos(angle) / pose.stretch[0]
-        along = (ys[:, None] - pose.centre[1]) * math.sin(angle) / pose.stretch[1]
-        slope = np.clip((across + along) / pose.radius, -1, 1)
-        styled = styled * (1 - np.float32(rng.uniform(0, 0.22)) * (0.5 + 0.5 * slope))[..., None]
-    if rng.random() < 0.3:
-        coarse = rng.standard_normal((max(2, len(ys) // 8), max(2, len(xs) // 8))).astype(np.float32)
-        styled = styled + enlarge(coarse, len(ys), len(xs))[..., None] * np.float32(rng.uniform(0, 0.05))
-    if rng.random() < 0.15:
-        rim = distance < max(1.0, rng.uniform(0.04, 0.1) * pose.radius)
-        styled = np.where(rim[..., None], styled * np.float32(rng.uniform(0.5, 0.8)), styled)
-    return styled.astype(np.float32)
-
-
-def _finish(rng: Rng, canvas: _Canvas) -> NDArray[np.uint8]:
-    """Camera effects: noise, a slight blur."""
-    pixels = canvas.pixels
-    if not canvas.plain and rng.random() < 0.55:
-        pixels = pixels + rng.standard_normal(pixels.shape, np.float32) * np.float32(rng.uniform(0, 0.04))
-    image = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8)
-    if not canvas.plain and rng.random() < 0.35:
-        image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.9)))))
-    return image
-
-
-def _instances(canvas: _Canvas) -> tuple[Instance, ...]:
-    found = []
-    for i, (shape, colour, _, _, _) in enumerate(canvas.painted):
-        mask = canvas.owner == i + 1
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows):
-            box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
-            found.append(Instance(shape, colour, mask, box))
-    return tuple(found)
-
-
-def larger(settings: Settings, factor: float) -> Settings:
-    """The same kind of pictures, `factor` times as wide and as high."""
-    low, high = settings.area_px
-    return replace(settings, area_px=(int(low * factor**2), int(high * factor**2)))

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from training.network import exported_tensors
+from training.export import exported_tensors
+from training.wiring import view
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,14 @@ def _regrid(value: Tensor, shape: torch.Size) -> Tensor:
     plane = value.reshape(1, old, old, width).permute(0, 3, 1, 2)
     resized = functional.interpolate(plane, (new, new), mode="bicubic", align_corners=False)
     return resized.permute(0, 2, 3, 1).reshape(shape)
+
+
+@torch.no_grad()
+def soften_if_hard(network: Network, pixels: Tensor) -> None:
+    """Softens a checkpoint whose coarse features of these pictures are large; another one stays as it is."""
+    coarse = view(network, pixels, masked=0, clicked=0).detector[0]
+    if float(coarse.square().mean().sqrt()) > 8:
+        soften(network)
 
 
 @torch.no_grad()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from tiny import TINY
 
-from training import likeness, train
+from training import likeness
 from training.batches import Pictures, draw_pictures
 from training.likeness import exemplar_tokens, likeness_loss
 from training.network import Network
 from training.shapes import Settings
 from training.token_losses import kind_loss
 from training.vocabulary import COLOURS, SHAPES
+from training.warm_start import soften_if_hard
+from training.wiring import view
 from training.words import build_tokenizer
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
 @pytest.fixture
 def network(tokenizer: CLIPTokenizer) -> Network:
     torch.manual_seed(3)
-    return Network(train.replace(TINY, vocabulary=len(tokenizer)))
+    return Network(replace(TINY, vocabulary=len(tokenizer)))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,7 @@ def pictures() -> Pictures:
 
 
 def coarse_of(network: Network, pictures: Pictures) -> torch.Tensor:
-    return train.view(network, pictures.pixels, masked=0, clicked=0).detector[0]
+    return view(network, pictures.pixels, masked=0, clicked=0).detector[0]
 
 
 def test_an_exemplar_that_says_its_name_costs_nothing(
@@ -103,9 +106,9 @@ def test_kinds_can_be_read_off_features_that_hold_them(network: Network, picture
 def test_only_large_features_are_softened(network: Network, pictures: Pictures) -> None:
     last = network.detector.vision_encoder.neck.fpn_layers[2].proj2
     small = last.weight.detach().clone()
-    train._soften_if_hard(network, pictures.pixels)
+    soften_if_hard(network, pictures.pixels)
     assert torch.equal(last.weight, small)
     with torch.no_grad():
         last.weight.mul_(1000)
-    train._soften_if_hard(network, pictures.pixels)
+    soften_if_hard(network, pictures.pixels)
     assert last.weight.abs().max() < 1000 * small.abs().max()

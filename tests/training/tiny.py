@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from training.network import Sizes
 from training.shapes import Settings
-from training.train import Plan, train
+from training.sizes import Sizes
+from training.train import train
+from training.trainer import Plan
 
 if TYPE_CHECKING:
     from pathlib import Path
