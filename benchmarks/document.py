@@ -1,35 +1,37 @@
-"""Write ``docs/benchmarks.md`` from the results of the last runs: ``python -m benchmarks.document``."""
+"""Publish the results of the last runs: ``python -m benchmarks.document``.
+
+Copies them from ``benchmarks/results/`` to ``docs/benchmarks/``, where those of earlier runs stay until a newer one
+takes their place, and writes the tables of ``docs/benchmarks.md`` from what is there.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PUBLISHED = ROOT / "docs" / "benchmarks"
 PAGE = ROOT / "docs" / "benchmarks.md"
-ORDER = (
-    "interactive",
-    "memory",
-    "rle",
-    "full_size_float32",
-    "full_size_bfloat16",
-    "bulk",
-    "bulk_import",
-    "bulk_import_all",
-)
-"""Results in the order of the page; those of the demo checkpoint's quality are in its model card."""
+ORDER = ("interactive", "memory", "rle", "full_size", "full_size_bfloat16", "bulk", "bulk_import", "bulk_import_all")
+"""Results as the page has them; others follow."""
+IN_THE_MODEL_CARD = "demo_quality"
 WHERE = {"json", "scratch"}
 """Conditions that say where files were put, which matters to nobody else."""
 MARK = "<!-- below: written by `python -m benchmarks.document` -->"
 
 
 def main() -> None:
-    """Replace what follows the mark by tables of the results that are there."""
+    """Replace what follows the mark by tables of all published results."""
+    PUBLISHED.mkdir(exist_ok=True)
+    for result in RESULTS.glob("*.json"):
+        if result.stem != IN_THE_MODEL_CARD:
+            shutil.copyfile(result, PUBLISHED / result.name)
+    found = sorted(PUBLISHED.glob("*.json"), key=lambda path: (*ORDER, path.stem).index(path.stem))
+    sections = [section(json.loads(path.read_text())) for path in found]
     words = PAGE.read_text().split(MARK)[0]
-    found = [RESULTS / f"{name}.json" for name in ORDER]
-    sections = [section(json.loads(path.read_text())) for path in found if path.exists()]
     PAGE.write_text(f"{words}{MARK}\n\n" + "\n".join(sections))
 
 
