@@ -1,48 +1,39 @@
 """Where embeddings come from: this process's memory, a store shared by all workers, or the model.
 
-One picture is encoded once for everybody who asks at the same time, in this process and in others. The shared store is
-asked only while that is quicker than encoding. Callers say how to make an embedding and never see which tier answered,
-except in statistics.
+One picture is encoded once for everybody who asks at the same time, in this process and, through ``sharing``, in
+others. Callers say how to make an embedding and never see which tier answered, except in statistics.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self
 
 from sam3_backend.embeddings import freed_memory
-from sam3_backend.embeddings.costs import Costs
+from sam3_backend.embeddings.sharing import Sharing
+from sam3_backend.errors import ModelBusy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sam3_backend.embeddings.codec import HostEmbedding
     from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
     from sam3_backend.embeddings.memory import MemoryTier
-    from sam3_backend.embeddings.redis import Lease, RedisTier
-
-MAX_PENDING_WRITES = 8
-"""Embeddings waiting to be written to the shared store; one more is not shared rather than held in memory."""
+    from sam3_backend.embeddings.redis import RedisTier
+    from sam3_backend.embeddings.sharing import Transfer
 
 GIVE_BACK_EVERY = 64
 """Embeddings made between two times that freed memory is given back to the system."""
 
 
-class Transfer(Protocol):
-    """Brings embeddings from the device to the host and back: the predictor."""
-
-    def to_host(self, embedding: Embedding) -> HostEmbedding:
-        """Copy an embedding into host memory."""
-
-    def from_host(self, embedding: HostEmbedding) -> Embedding:
-        """Copy an embedding onto the device."""
-
-
 class Joinable(Protocol):
     """On what terms somebody waits for an embedding: ``scheduler.SharedTerms``."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic seconds after which nobody waits any more; None for never."""
 
     def join(self, other: Self) -> None:
         """Somebody else waits for the same embedding, on other terms."""
@@ -92,7 +83,7 @@ class EmbeddingStore:
 
     def __init__(self, memory: MemoryTier, shared: RedisTier | None = None, transfer: Transfer | None = None) -> None:
         self._memory = memory
-        self._shared = _Shared(shared, transfer) if shared and transfer else None
+        self._shared = Sharing(shared, transfer) if shared and transfer else None
         self._lock = threading.Lock()
         self._in_flight: dict[EmbeddingKey, _Flight] = {}
         self._hits = self._joined = self._fetched = self._made = 0
@@ -120,6 +111,9 @@ class EmbeddingStore:
                 waits for this key, and the next request tries again.
             terms: On what terms ``make`` works. Where another request of this process is making the embedding already,
                 its terms are told to join these.
+
+        Raises:
+            ModelBusy: Another request is making it, and was not done before the deadline.
         """
         with self._lock:
             found = self._memory.get(key)
@@ -134,7 +128,7 @@ class EmbeddingStore:
             else:
                 mine = self._in_flight[key] = _Flight(terms)
         if flight is not None:
-            return flight.landed.result()
+            return _landed(flight.landed, terms)
         return self._fly(key, make, mine.landed)
 
     def make_room(self) -> None:
@@ -176,79 +170,15 @@ class EmbeddingStore:
             self._made += was_made
             self._fetched += not was_made
             is_time = was_made and self._made % GIVE_BACK_EVERY == 0
-        if is_time:
-            freed_memory.give_back()
+        if is_time:  # beside the request, which must not wait for it
+            threading.Thread(target=freed_memory.give_back, name="give-back", daemon=True).start()
         return embedding
 
 
-class _Shared:
-    """The shared tier as the store uses it: asked when that pays, written to behind the caller's back."""
-
-    def __init__(self, tier: RedisTier, transfer: Transfer) -> None:
-        self._tier = tier
-        self._transfer = transfer
-        self._costs = Costs()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="embedding-writer")
-        self._room = threading.Semaphore(MAX_PENDING_WRITES)
-        self.unwritten = 0
-
-    def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
-        """The embedding, and whether it had to be made."""
-        fetched = self.fetch(key)
-        if fetched is not None:
-            return fetched, False
-        lease = self._tier.try_lease(key)
-        if lease is None:
-            others = self._tier.await_other(key)
-            if others is not None:
-                return self._transfer.from_host(others), False
-        try:
-            started = time.perf_counter()
-            embedding = make()
-            self._costs.made(time.perf_counter() - started)
-        except BaseException:
-            if lease:
-                lease.release()
-            raise
-        self._write(embedding, lease)
-        return embedding, True
-
-    def fetch(self, key: EmbeddingKey) -> Embedding | None:
-        """The embedding, if the tier has it and fetching pays."""
-        if not self._costs.fetching_pays():
-            return None
-        started = time.perf_counter()
-        stored = self._tier.get(key)
-        if stored is None:
-            return None
-        embedding = self._transfer.from_host(stored)
-        self._costs.fetched(time.perf_counter() - started)
-        return embedding
-
-    def _write(self, embedding: Embedding, lease: Lease | None) -> None:
-        """Store the embedding in the background; whoever waits for the lease finds it when the lease ends."""
-
-        def write() -> None:
-            try:
-                if not self._tier.put(self._transfer.to_host(embedding)):
-                    self.unwritten += 1
-            finally:
-                self._room.release()
-                if lease:
-                    lease.release()
-
-        if self._room.acquire(blocking=False):
-            self._writer.submit(write)
-            return
-        self.unwritten += 1
-        if lease:
-            lease.release()
-
-    @property
-    def faults(self) -> int:
-        """Times the tier did not answer as it should."""
-        return self._tier.counters.faults
-
-    def flush(self) -> None:
-        """Return once everything that waits to be written has been."""
-        self._writer.submit(lambda: None).result()
+def _landed(flight: Future[Embedding], terms: Joinable | None) -> Embedding:
+    """What somebody else makes, waited for as long as the terms allow."""
+    deadline = terms.deadline if terms else None
+    wait([flight], timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+    if not flight.done():
+        raise ModelBusy("The model was too busy to answer in time. Try again in a moment.")
+    return flight.result()

@@ -1,7 +1,8 @@
 """Whose turn it is on the device: one model call at a time, the most urgent first.
 
-A call runs in the thread that asked for it. Long work is a series of short calls, so that a click never waits for more
-than the one call that is already running. This module does not know what a call does, nor torch.
+A call runs in the thread that asked for it; one that nobody wants any more is sent away while it waits. Long work is a
+series of short calls, so that a click never waits for more than the one call that is already running. This module does
+not know what a call does, nor torch.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
+
+SUPERSEDED = "A newer prompt took this one's place."
+TOO_BUSY = "The model was too busy to answer in time. Try again in a moment."
 
 
 class Priority(IntEnum):
@@ -44,7 +48,8 @@ class Terms:
     Attributes:
         priority: How urgent it is.
         deadline: Monotonic seconds after which nobody reads the answer any more; None to wait for ever.
-        is_wanted: Asked when the call's turn has come: whether anybody still wants its result.
+        is_wanted: Whether anybody still wants its result. Asked when the call's turn has come, and whenever another
+            call begins to wait; must be quick, and call no scheduler.
     """
 
     priority: Priority = Priority.INTERACTIVE
@@ -55,22 +60,27 @@ class Terms:
 class SharedTerms:
     """The terms of one call whose result several wait for: as urgent as the most urgent of them. Thread-safe.
 
-    Neither one waiter's deadline nor its newer prompt stops what the others wait for too.
+    Neither one waiter's deadline nor its newer prompt stops what the others wait for too: only once the last deadline
+    has passed nobody waits.
 
     Args:
         first: The terms of whoever asks for the call first.
     """
 
-    deadline: None = None
-
     def __init__(self, first: Terms) -> None:
         self._lock = threading.Lock()
         self._priority = first.priority
+        self._deadline = first.deadline
 
     @property
     def priority(self) -> Priority:
         """How urgent the call is by now."""
         return self._priority
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic seconds after which nobody waits any more, as far as is known by now; None for never."""
+        return self._deadline
 
     def is_wanted(self) -> bool:
         """Somebody always wants the result."""
@@ -84,12 +94,20 @@ class SharedTerms:
         """
         with self._lock:
             self._priority = min(self._priority, other.priority)
+            if self._deadline is not None:
+                self._deadline = None if other.deadline is None else max(self._deadline, other.deadline)
+
+
+def seconds_until(deadline: float | None) -> float | None:
+    """Seconds left until a deadline in monotonic seconds, 0 where it has passed; None where there is none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 @dataclass(eq=False, slots=True)
 class _Ticket:
     terms: Terms | SharedTerms
-    is_called: threading.Event = field(default_factory=threading.Event)
+    is_over: threading.Event = field(default_factory=threading.Event)  # the wait: called, or sent away
+    is_sent_away: bool = False
 
 
 class Scheduler:
@@ -118,12 +136,12 @@ class Scheduler:
 
         Raises:
             ModelBusy: Too many calls wait already, or the turn did not come before the deadline.
-            Superseded: When the turn came nobody wanted the result any more.
+            Superseded: While it waited, or when its turn came, nobody wanted the result any more.
         """
         self._take(terms)
         try:
             if not terms.is_wanted():
-                raise Superseded("A newer prompt took this one's place.")
+                raise Superseded(SUPERSEDED)
             return call()
         finally:
             self._pass_on()
@@ -139,25 +157,34 @@ class Scheduler:
             if not self._is_taken:
                 self._is_taken = True
                 return
+            self._send_away_unwanted()
             if len(self._waiting) >= self._max_waiting:
                 raise ModelBusy(f"{self._max_waiting} requests are waiting for the model. Try again in a moment.")
             ticket = _Ticket(terms)
             self._waiting.append(ticket)
-        timeout_s = None if terms.deadline is None else max(0.0, terms.deadline - time.monotonic())
-        if not ticket.is_called.wait(timeout_s):
-            self._leave(ticket)
+        while not ticket.is_over.wait(seconds_until(terms.deadline)):
+            self._leave_if_late(ticket)
+        if ticket.is_sent_away:
+            raise Superseded(SUPERSEDED)
 
-    def _leave(self, ticket: _Ticket) -> None:
-        """Give up waiting, unless the turn has come in this very moment.
+    def _send_away_unwanted(self) -> None:
+        """Answer waiting calls that a newer one took the place of: those who asked hold threads meanwhile."""
+        for ticket in [each for each in self._waiting if not each.terms.is_wanted()]:
+            self._waiting.remove(ticket)
+            ticket.is_sent_away = True
+            ticket.is_over.set()
+
+    def _leave_if_late(self, ticket: _Ticket) -> None:
+        """Give up waiting, unless the turn has come in this very moment, or somebody joined who waits longer.
 
         Raises:
             ModelBusy: The ticket is given up.
         """
         with self._lock:
-            if ticket.is_called.is_set():
+            if ticket.is_over.is_set() or seconds_until(ticket.terms.deadline) != 0:
                 return
             self._waiting.remove(ticket)
-        raise ModelBusy("The model was too busy to answer in time. Try again in a moment.")
+        raise ModelBusy(TOO_BUSY)
 
     def _pass_on(self) -> None:
         with self._lock:
@@ -165,6 +192,6 @@ class Scheduler:
                 # Priorities are read now and not kept in order, because shared terms change; of equals the first goes.
                 first = min(self._waiting, key=lambda ticket: ticket.terms.priority)
                 self._waiting.remove(first)
-                first.is_called.set()  # the device stays taken: it changes hands
+                first.is_over.set()  # the device stays taken: it changes hands
             else:
                 self._is_taken = False

@@ -118,15 +118,25 @@ def test_remembered_mask_logits_belong_to_picture_and_prompts_not_to_a_label() -
     assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2, is_positive=False), Point(0.1, 0.2)))) is None
 
 
-def test_freed_memory_goes_back_to_the_system_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[int] = []
+def test_freed_memory_goes_back_to_the_system_now_and_then_and_no_request_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given, may_end = threading.Semaphore(0), threading.Event()
+
+    def give_back() -> None:
+        given.release()
+        assert may_end.wait(10)
+
     store = EmbeddingStore(MemoryTier(1000))
-    monkeypatch.setattr(freed_memory, "give_back", lambda: given.append(store.statistics().made))
+    monkeypatch.setattr(freed_memory, "give_back", give_back)
     monkeypatch.setattr(store_module, "GIVE_BACK_EVERY", 4)
+    times = []
     for number in range(10):
         for _ in range(2):
             store.get_or_make(key(str(number)), lambda number=number: embedding(str(number)))
-    assert given == [4, 8]
+        times.append(given.acquire(timeout=10 if number in {3, 7} else 0))
+    may_end.set()
+    assert [number for number, is_time in enumerate(times) if is_time] == [3, 7]
 
 
 def test_memory_that_was_freed_between_what_is_kept_leaves_the_process() -> None:

@@ -173,6 +173,67 @@ def test_a_call_nobody_wants_any_more_is_not_made() -> None:
     assert scheduler.run(lambda: "next", Terms()) == "next"
 
 
+def test_a_waiting_call_that_a_newer_one_replaces_is_sent_away_while_the_device_is_still_busy() -> None:
+    scheduler, wanted, told, ran = Scheduler(max_waiting=1), [True], [], []
+
+    def ask() -> None:
+        with pytest.raises(Superseded) as fault:
+            scheduler.run(lambda: pytest.fail("called"), Terms(is_wanted=lambda: wanted[0]))
+        told.append(fault.value)
+
+    older = threading.Thread(target=ask)
+    newer = threading.Thread(target=scheduler.run, args=(lambda: ran.append("newer"), Terms()))
+    with HeldDevice(scheduler):
+        older.start()
+        wait_until_waiting(scheduler, 1)
+        wanted[0] = False
+        newer.start()  # and it is let in: the older one has left the only place
+        older.join(10)
+        assert (len(told), ran) == (1, [])
+    newer.join(10)
+    assert ran == ["newer"]
+
+
+def test_a_shared_call_gives_up_once_nobody_waits_for_it_any_more() -> None:
+    scheduler, terms = Scheduler(), SharedTerms(Terms(deadline=time.monotonic() + 0.02))
+    terms.join(SharedTerms(Terms(deadline=time.monotonic() + 0.04)))
+    with HeldDevice(scheduler), pytest.raises(ModelBusy, match="too busy"):
+        scheduler.run(lambda: pytest.fail("called"), terms)
+
+
+@pytest.mark.parametrize(("one", "other", "shared_by_both"), [(1, 2, 2), (2, 1, 2), (1, None, None), (None, 1, None)])
+def test_whoever_waits_longest_says_how_long_a_shared_call_may_wait(
+    one: float | None, other: float | None, shared_by_both: float | None
+) -> None:
+    terms = SharedTerms(Terms(deadline=one))
+    terms.join(SharedTerms(Terms(deadline=other)))
+    assert terms.deadline == shared_by_both
+
+
+class JoinedMeanwhile(SharedTerms):
+    """Terms that somebody without a deadline joins while the first one's passes."""
+
+    reads = 0
+
+    @property
+    def deadline(self) -> float | None:
+        self.reads += 1
+        return time.monotonic() + 0.02 if self.reads == 1 else None
+
+
+def test_a_shared_call_waits_on_for_somebody_who_waits_longer() -> None:
+    scheduler, terms = Scheduler(), JoinedMeanwhile(Terms())
+    queue = Queue(scheduler)
+    with HeldDevice(scheduler):
+        queue.add("shared", terms)
+        deadline = time.monotonic() + 10
+        while terms.reads < 3:  # when it began to wait, when that was over, and for how long to wait on
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert scheduler.waiting == 1
+    assert queue.join() == ["shared"]
+
+
 def test_a_call_whose_turn_does_not_come_in_time_gives_up_and_leaves_no_trace() -> None:
     scheduler = Scheduler()
     with HeldDevice(scheduler):

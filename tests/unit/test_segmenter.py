@@ -383,10 +383,24 @@ def test_a_prompt_nobody_waits_for_any_more_takes_its_picture_from_nobody() -> N
 
 def test_who_asked_first_may_be_gone_when_those_who_joined_are_served() -> None:
     crowd, wanted = Crowd(), True
-    first = crowd.asks("a", Terms(Priority.BULK, is_wanted=lambda: wanted, deadline=time.monotonic()))
+    deadline = time.monotonic() + 0.3
+    first = crowd.asks("a", Terms(Priority.BULK, is_wanted=lambda: wanted, deadline=deadline))
     joined = crowd.asks("a", Terms(Priority.INTERACTIVE))
     wanted = False
+    time.sleep(max(0.0, deadline - time.monotonic()))
     crowd.go()
     with pytest.raises((Superseded, ModelBusy)):
         first.result()
     assert len(joined.result().found) == 1
+
+
+def test_nobody_waits_for_a_picture_longer_than_for_a_prompt() -> None:
+    crowd = Crowd()
+    crowd.asks("a", Terms(Priority.WARM))
+    joined = crowd.asks("a", Terms(deadline=time.monotonic() + 0.05))
+    first = crowd.asks("b", Terms(deadline=time.monotonic() + 0.05))
+    for late in (joined, first):
+        with pytest.raises(ModelBusy, match="too busy"):
+            late.result(10)
+    crowd.go()
+    assert crowd.predictor.encoded == ["a"]
