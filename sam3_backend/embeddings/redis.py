@@ -1,8 +1,8 @@
 """The second tier: embeddings shared by all workers through Redis. Only this module and ``redis_access`` know Redis.
 
 Redis slow, full, down or restarted means slower, never wrong, and never an error: every fault here is counted, logged
-once, and treated as a miss; after a fault nobody asks for a while. A value that is not what its key promises is
-removed.
+once, and treated as a miss; after a fault nobody asks for a while. One that answers and only takes nothing is still
+read. A value that is not what its key promises is removed.
 
 Set ``maxmemory`` and ``maxmemory-policy allkeys-lru`` in Redis: it then keeps the pictures that are in use.
 """
@@ -10,12 +10,13 @@ Set ``maxmemory`` and ``maxmemory-policy allkeys-lru`` in Redis: it then keeps t
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, RedisError, ResponseError
 
 from sam3_backend.embeddings import codec
 from sam3_backend.embeddings.breaker import Breaker
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LEASE_S = 30.0
-"""A worker that dies while it encodes keeps the others waiting for at most this long."""
+LEASE_S = 5.0
+"""A worker that dies while it encodes keeps the others waiting for at most this long; one that lives renews it."""
+LONGEST_WAIT_S = 90.0
+"""Longest wait for another worker that goes on making an embedding; a full-size one takes a minute on a CPU."""
 POLL_S = 0.02
 
 
@@ -73,7 +76,8 @@ class RedisTier:
     def __init__(self, url: str, ttl_s: int, timeout_s: float = 1.0) -> None:
         self._redis = connect(url, timeout_s)
         self._ttl_s = ttl_s
-        self._breaker = Breaker()
+        self._answers = Breaker()
+        self._takes = Breaker()
         self.counters = RedisCounters()
 
     def get(self, key: EmbeddingKey) -> HostEmbedding | None:
@@ -95,11 +99,11 @@ class RedisTier:
     def put(self, embedding: HostEmbedding) -> bool:
         """Keep an embedding for every worker; False if Redis does not take it."""
         value = codec.to_bytes(embedding)
-        return bool(self._ask(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), otherwise=False))
+        return bool(self._write(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), otherwise=False))
 
     def await_other(self, key: EmbeddingKey) -> HostEmbedding | None:
         """Wait while another worker makes the embedding of ``key``; None once nobody does any more."""
-        deadline = time.monotonic() + LEASE_S
+        deadline = time.monotonic() + LONGEST_WAIT_S
         while time.monotonic() < deadline:
             question = self._redis.pipeline().exists(_name(key)).exists(_lease_name(key))
             is_made, is_being_made = self._ask(question.execute, [0, 0])
@@ -118,29 +122,61 @@ class RedisTier:
             for.
         """
         lock = self._redis.lock(_lease_name(key), timeout=LEASE_S, thread_local=False)
-        if not self._ask(lambda: lock.acquire(blocking=False), otherwise=True):
+        if not self._write(lambda: lock.acquire(blocking=False), otherwise=True):
             return None
-        return Lease(lambda: self._ask(lambda: _release(lock), None))
+        if lock.local.token is None:  # Redis did not give it: there is nothing to keep or to give back
+            return Lease(lambda: None)
+        is_over = threading.Event()
+        threading.Thread(target=self._renew, args=(lock, is_over), name="lease", daemon=True).start()
+
+        def release() -> None:
+            is_over.set()
+            self._ask(lambda: _unless_lost(lock.release), None)
+
+        return Lease(release)
+
+    def _renew(self, lock: Lock, is_over: threading.Event) -> None:
+        while not is_over.wait(LEASE_S / 3):
+            self._ask(lambda: _unless_lost(lock.reacquire), None)
+
+    def _write(self, question: Callable[[], Any], otherwise: Any) -> Any:
+        """As ``_ask``; where Redis answers and takes nothing, full or read-only, nothing is written for a while."""
+        if not self._takes.allows():
+            return otherwise
+
+        def ask() -> Any:
+            try:
+                answer = question()
+            except ResponseError as fault:
+                self.counters.faults += 1
+                if self._takes.failed():
+                    logger.warning("Redis does not take embeddings; going on without. %s", in_words(fault))
+                return otherwise
+            if self._takes.succeeded():
+                logger.info("Redis takes embeddings again.")
+            return answer
+
+        return self._ask(ask, otherwise)
 
     def _ask(self, question: Callable[[], Any], otherwise: Any) -> Any:
         """What Redis answers, or ``otherwise`` where it does not."""
-        if not self._breaker.allows():
+        if not self._answers.allows():
             return otherwise
         try:
             answer = question()
         except (RedisError, OSError) as fault:
             self.counters.faults += 1
-            if self._breaker.failed():
+            if self._answers.failed():
                 logger.warning("Redis does not answer as it should; going on without it. %s", in_words(fault))
             return otherwise
-        if self._breaker.succeeded():
+        if self._answers.succeeded():
             logger.info("Redis answers again.")
         return answer
 
 
-def _release(lock: Lock) -> None:
-    with suppress(LockError):  # never taken, or run out: whoever holds it now keeps it
-        lock.release()
+def _unless_lost(act: Callable[[], object]) -> None:
+    with suppress(LockError):  # run out or given back: whoever holds it now keeps it
+        act()
 
 
 def _name(key: EmbeddingKey) -> str:

@@ -32,6 +32,7 @@ ADVICE = {
         "REDIS_URL must name the host that the certificate was issued for, and its authority where it is one of your "
         "own: ?ssl_ca_certs=/path/ca.crt."
     ),
+    "used memory > 'maxmemory'": "Set maxmemory-policy allkeys-lru in Redis, so that old embeddings make room.",
     "certificate required": "Redis wants a certificate from here: ?ssl_certfile=/path/x.crt&ssl_keyfile=/path/x.key.",
     "closed by server": TLS_WANTED,
     "reset by peer": TLS_WANTED,

@@ -51,14 +51,16 @@ class Sharing:
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
         """The embedding, and whether it had to be made."""
-        fetched = self.fetch(key)
-        if fetched is not None:
-            return fetched, False
-        lease = self._tier.try_lease(key)
-        if lease is None:
-            others = self._tier.await_other(key)
-            if others is not None:
-                return self._transfer.from_host(others), False
+        lease: Lease | None = None
+        if self._costs.fetching_pays():  # else what another worker is making is not waited for either
+            fetched = self._fetch(key)
+            if fetched is not None:
+                return fetched, False
+            lease = self._tier.try_lease(key)
+            if lease is None:
+                others = self._tier.await_other(key)
+                if others is not None:
+                    return self._transfer.from_host(others), False
         try:
             started = time.perf_counter()
             embedding = make()
@@ -72,8 +74,9 @@ class Sharing:
 
     def fetch(self, key: EmbeddingKey) -> Embedding | None:
         """The embedding, if the tier has it and fetching pays."""
-        if not self._costs.fetching_pays():
-            return None
+        return self._fetch(key) if self._costs.fetching_pays() else None
+
+    def _fetch(self, key: EmbeddingKey) -> Embedding | None:
         started = time.perf_counter()
         stored = self._tier.get(key)
         if stored is None:

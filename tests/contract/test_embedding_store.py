@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from sam3_backend.embeddings import breaker as breaker_module
 from sam3_backend.embeddings import codec
+from sam3_backend.embeddings import redis as redis_module
 from sam3_backend.embeddings.breaker import Breaker
 from sam3_backend.embeddings.codec import HostEmbedding, HostTensor
 from sam3_backend.embeddings.costs import Costs
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
-from sam3_backend.embeddings.redis import RedisTier
+from sam3_backend.embeddings.redis import LEASE_S, RedisTier
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.errors import CacheError
 from tests.local_redis import Redis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -161,24 +168,151 @@ def test_a_redis_that_does_not_answer_delays_nobody_for_longer_than_its_time_out
         assert tier.counters.faults == 1
 
 
-def test_a_full_redis_is_a_fault_and_not_an_error(server: Redis) -> None:
-    server.client.config_set("maxmemory", "1mb")
+def test_a_full_redis_is_still_read_and_said_to_be_full_once(server: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    maker = worker(server)
+    maker.get_or_make(key("known"), lambda: embedding("known"))
+    maker.flush()
     server.client.config_set("maxmemory-policy", "noeviction")
-    tier = RedisTier(server.url, ttl_s=60)
-    large = Embedding(key(), (4, 5), {"vit": np.zeros((1024, 1024), dtype=np.float16)})
-    tier.put(HostTransfer().to_host(large))
-    assert tier.counters.faults == 1
+    server.client.config_set("maxmemory", "1")
+    store = worker(server)
+    for name in "abc":
+        store.get_or_make(key(name), lambda name=name: embedding(name))
+        store.flush()
+    store.get_or_make(key("known"), must_not_be_made)
+    assert (store.statistics().made, store.statistics().unwritten, store.statistics().fetched) == (3, 3, 1)
+    assert store.statistics().faults >= 1
+    (line,) = (record.message for record in caplog.records)
+    assert "does not take embeddings" in line
+    assert "maxmemory-policy allkeys-lru" in line
 
 
-def test_a_worker_that_dies_while_encoding_does_not_keep_the_others_for_good(
-    server: Redis, monkeypatch: pytest.MonkeyPatch
+def test_a_redis_that_has_room_again_is_written_to_again(
+    server: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sam3_backend.embeddings.redis.LEASE_S", 0.3)
-    dead = RedisTier(server.url, ttl_s=60)
-    assert dead.try_lease(key()) is not None  # and never released
+    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_S", 0.01)
+    server.client.config_set("maxmemory-policy", "noeviction")
+    server.client.config_set("maxmemory", "1")
+    store = worker(server)
+    store.get_or_make(key("a"), lambda: embedding("a"))
+    store.flush()
+    server.client.config_set("maxmemory", "0")
+    assert server.client.keys("*embedding*") == []
+    with caplog.at_level("INFO"):
+        assert_shared_again(store, server)
+    assert "Redis takes embeddings again." in caplog.text
+
+
+def assert_shared_again(store: EmbeddingStore, server: Redis) -> None:
+    """Sooner or later what is made is written again."""
+    names = (f"later {number}" for number in itertools.count())
+
+    def is_written() -> bool:
+        name = next(names)
+        store.get_or_make(key(name), lambda: embedding(name))
+        store.flush()
+        return server.client.keys("*embedding*") != []
+
+    wait_for(is_written)
+
+
+def test_a_redis_that_is_restarted_in_the_middle_of_a_request_is_used_again(
+    server: Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker_module, "FIRST_PAUSE_S", 0.01)
+    store = worker(server)
+
+    def restart_meanwhile() -> Embedding:
+        server.stop()
+        server.start()
+        return embedding("a")
+
+    assert store.get_or_make(key("a"), restart_meanwhile).key == key("a")
+    with caplog.at_level("INFO"):
+        assert_shared_again(store, server)
+
+
+def test_without_redis_nothing_seems_to_answer_again(server: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    server.stop()
+    tier = RedisTier(server.url, ttl_s=60, timeout_s=0.2)
+    lease = tier.try_lease(key())
+    assert lease is not None
+    tier._answers._ask_again_at = 0.0  # its pause is over
+    with caplog.at_level("INFO"):
+        lease.release()
+    assert [record.message for record in caplog.records if "again" in record.message] == []
+    server.start()
+
+
+def test_a_worker_that_is_killed_while_encoding_does_not_keep_the_others_for_good(server: Redis) -> None:
+    take = (
+        "import sys\n"
+        "from sam3_backend.embeddings import redis\n"
+        "from tests.contract.test_embedding_store import key\n"
+        "lease = redis.RedisTier(sys.argv[1], ttl_s=60).try_lease(key())\n"
+        "print('taken' if lease else 'not taken', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", take, server.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "taken\n"
+    finally:
+        holder.kill()
+        holder.communicate()
+    (lease,) = server.client.keys("*lease*")
+    assert 0 < server.client.pttl(lease) <= 1000 * LEASE_S
     store = worker(server)
     store.get_or_make(key(), embedding)
     assert store.statistics().made == 1
+
+
+def assert_a_lease_is_renewed(tier: RedisTier, server: Redis) -> None:
+    """A lease that is held comes to have more time left than it had, and is gone once it is given back."""
+    lease = tier.try_lease(key())
+    assert lease is not None
+    (name,) = server.client.keys("*lease*")
+    left_ms = [server.client.pttl(name)]
+
+    def is_renewed() -> bool:
+        left_ms.append(server.client.pttl(name))
+        return left_ms[-1] > left_ms[-2]
+
+    wait_for(is_renewed)
+    lease.release()
+    assert server.client.exists(name) == 0
+
+
+def test_a_worker_that_takes_long_keeps_its_lease(server: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "LEASE_S", 3.0)
+    assert_a_lease_is_renewed(RedisTier(server.url, ttl_s=60), server)
+
+
+def test_redis_is_not_asked_for_embeddings_while_making_them_is_quicker(server: Redis) -> None:
+    class SlowTransfer(HostTransfer):
+        def from_host(self, embedding: HostEmbedding) -> Embedding:
+            time.sleep(0.2)
+            return super().from_host(embedding)
+
+    names = [f"picture {number}" for number in range(10)]
+    maker_tier = RedisTier(server.url, ttl_s=60)
+    for name in names:
+        maker_tier.put(HostTransfer().to_host(embedding(name)))
+    tier = RedisTier(server.url, ttl_s=60)
+    store = EmbeddingStore(MemoryTier(10**6), tier, SlowTransfer())
+    store.get_or_make(key("unknown"), lambda: embedding("unknown"))
+    store.get_or_make(key(names[0]), must_not_be_made)
+    store.flush()
+    other_leases = [maker_tier.try_lease(key(name)) for name in names]  # nor is anybody else waited for
+    asked = (tier.counters.hits, tier.counters.misses)
+    for name in names[1:]:
+        store.get_or_make(key(name), lambda name=name: embedding(name))
+    assert (tier.counters.hits, tier.counters.misses) == asked == (1, 1)
+    assert (store.statistics().made, store.statistics().fetched) == (10, 1)
+    for lease in other_leases:
+        assert lease is not None
+        lease.release()
 
 
 def test_a_failed_encode_frees_the_lease(server: Redis) -> None:

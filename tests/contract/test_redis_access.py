@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sam3_backend.cli import doctor
+from sam3_backend.embeddings import redis as redis_module
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.redis import RedisTier
 from sam3_backend.embeddings.redis_access import RIGHTS, TLS_WANTED, connect
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.errors import BackendError, SettingsError
 from sam3_backend.settings import Settings
-from tests.contract.test_embedding_store import HostTransfer, embedding, key, must_not_be_made
+from tests.contract.test_embedding_store import (
+    HostTransfer,
+    assert_a_lease_is_renewed,
+    embedding,
+    key,
+    must_not_be_made,
+    wait_for,
+)
 from tests.local_redis import Redis
 from tests.throwaway_authority import Authority
 
@@ -162,10 +170,12 @@ def documented_rights() -> list[str]:
     return found.group(1).split()
 
 
-def test_the_documented_rights_are_enough(started: Callable[..., Redis]) -> None:
+def test_the_documented_rights_are_enough(started: Callable[..., Redis], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_module, "LEASE_S", 3.0)
     server = started("--user", "sam3", "on", f">{SECRET}", *documented_rights())
     url = server.url_with(f"sam3:{QUOTED}")
     assert_shared_without_a_fault(url)
+    assert_a_lease_is_renewed(RedisTier(url, ttl_s=60), server)
     assert doctor._redis(Settings(redis_url=url)).words.startswith("answers, without a limit")
     assert server.client.acl_log() == []
     assert server.client.keys("*lease*") == []
@@ -173,8 +183,9 @@ def test_the_documented_rights_are_enough(started: Callable[..., Redis]) -> None
 
 @pytest.mark.parametrize("right", [each for each in documented_rights() if each.startswith("+")])
 def test_every_documented_right_is_needed(
-    started: Callable[..., Redis], right: str, caplog: pytest.LogCaptureFixture
+    started: Callable[..., Redis], right: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(redis_module, "LEASE_S", 1.0)
     fewer = [each for each in documented_rights() if each != right]
     url = started("--user", "sam3", "on", f">{SECRET}", *fewer).url_with(f"sam3:{QUOTED}")
     tier = RedisTier(url.replace("/0", "/1"), ttl_s=60, timeout_s=2.0)
@@ -182,6 +193,8 @@ def test_every_documented_right_is_needed(
     assert lease is not None
     tier.put(HostTransfer().to_host(embedding()))
     tier.await_other(key())
+    if right == "+pexpire":  # which renews a lease
+        wait_for(lambda: RIGHTS in caplog.text)
     lease.release()
     said = doctor._redis(Settings(redis_url=url)).words if right in {"+ping", "+info"} else caplog.text
     assert RIGHTS in said
