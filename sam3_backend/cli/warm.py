@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from sam3_backend.composition import compose
+    from sam3_backend.embeddings.redis import room_bytes
     from sam3_backend.label_studio.client import LabelStudioAccess
     from sam3_backend.label_studio.projects import read_project
 
@@ -60,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     access = LabelStudioAccess.from_settings(settings)
     project = read_project(access.api(None), options.project)
     parts = compose(settings)
-    each_bytes = parts.predictor.encode(np.zeros((8, 8, 3), np.uint8)).nbytes  # the same for every picture
+    each_bytes = room_bytes(parts.predictor.encode(np.zeros((8, 8, 3), np.uint8)))  # the same for every picture
     sys.stderr.write(
         f'Project {project.number}, "{project.title}": {project.tasks} tasks. Their embeddings take up to '
         f"{project.tasks * each_bytes / 1e9:.2f} GB in Redis, {each_bytes / 1e6:.1f} MB each.\n"

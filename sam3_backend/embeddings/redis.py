@@ -10,6 +10,7 @@ Set ``maxmemory`` and ``maxmemory-policy allkeys-lru`` in Redis: it then keeps t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from contextlib import suppress
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from redis.lock import Lock
 
     from sam3_backend.embeddings.codec import HostEmbedding
-    from sam3_backend.embeddings.embedding import EmbeddingKey
+    from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ LEASE_S = 5.0
 LONGEST_WAIT_S = 90.0
 """Longest wait for another worker that goes on making an embedding; a full-size one takes a minute on a CPU."""
 POLL_S = 0.02
+HEADER_BYTES = 1024
+"""No less than what a value has beside the tensors."""
 
 
 @dataclass(slots=True)
@@ -172,6 +175,16 @@ class RedisTier:
         if self._answers.succeeded():
             logger.info("Redis answers again.")
         return answer
+
+
+def room_bytes(embedding: Embedding) -> int:
+    """What Redis counts against its ``maxmemory`` for an embedding: a value takes a piece of memory of a fixed size.
+
+    There are four sizes between two powers of two: those of jemalloc, http://jemalloc.net/jemalloc.3.html.
+    """
+    value_bytes = embedding.nbytes + HEADER_BYTES
+    step = 1 << max(0, (value_bytes - 1).bit_length() - 3)
+    return math.ceil(value_bytes / step) * step
 
 
 def _unless_lost(act: Callable[[], object]) -> None:

@@ -21,7 +21,7 @@ from sam3_backend.embeddings.codec import HostEmbedding, HostTensor
 from sam3_backend.embeddings.costs import Costs
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
-from sam3_backend.embeddings.redis import LEASE_S, RedisTier
+from sam3_backend.embeddings.redis import LEASE_S, RedisTier, room_bytes
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.errors import CacheError
 from tests.local_redis import Redis
@@ -91,6 +91,14 @@ def test_an_embedding_made_by_one_worker_is_used_by_another(server: Redis) -> No
     for name, values in embedding().tensors.items():
         np.testing.assert_array_equal(fetched.tensors[name], values)  # type: ignore[arg-type]
     assert (other.statistics().fetched, other.statistics().made) == (1, 0)
+
+
+@pytest.mark.parametrize("side", [300, 475, 512, 1300, 3256])
+def test_how_much_room_an_embedding_takes_is_what_redis_counts(server: Redis, side: int) -> None:
+    made = Embedding(key(), (4, 5), {"vit": np.zeros((side, side), dtype=np.float16)})
+    assert RedisTier(server.url, ttl_s=60).put(HostTransfer().to_host(made))
+    (name,) = server.client.keys()
+    assert server.client.memory_usage(name) == pytest.approx(room_bytes(made), rel=0.01)
 
 
 def test_two_workers_that_open_one_picture_encode_it_once(server: Redis) -> None:

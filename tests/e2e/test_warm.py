@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -46,8 +47,13 @@ def test_every_picture_of_a_project_is_in_redis_and_what_fails_is_named(studio: 
         first = warm(project, studio, redis)
         assert first.returncode == 0, first.stderr
         assert "3 encoded, 0 were ready, 0 failed." in first.stderr
-        assert "GB in Redis" in first.stderr
-        assert len(redis.client.keys("*embedding*")) == 3
+        announced = re.search(r"3 tasks\. Their embeddings take up to [\d.]+ GB in Redis, ([\d.]+) MB each", first.stderr)
+        assert announced is not None
+        assert announced.end() < first.stderr.index("pictures")  # the progress bar's
+        names = redis.client.keys("*embedding*")
+        assert [redis.client.memory_usage(each) / 1e6 for each in names] == pytest.approx(
+            [float(announced[1])] * 3, abs=0.06
+        )
         (broken,) = project.add_tasks([{"image": "/data/upload/1/gone.png"}])
         second = warm(project, studio, redis)
         assert second.returncode == 1
