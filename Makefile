@@ -39,7 +39,7 @@ bench: $(VENV)/installed-dev  ## Measure, and write benchmarks/results/
 bench-full: $(VENV)/installed-dev  ## Measure the full-size network, random weights (7 GB of scratch, 10 minutes on a CPU)
 	@$(BIN)/python -m benchmarks full_size
 
-clean:  ## Remove what the other targets made
+clean:  ## Remove what the other targets made, work done in the sample studio too
 	rm -rf $(VENV) .studio build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # --- What the targets stand on -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 For people who run their backends with ``label-studio-ml start``. That SDK builds an object of the class for every
 request; the model is loaded once per process all the same. It needs the SDK's 2.x, which is no package on PyPI:
-``pip install 'sam3-backend[label-studio-ml]'``. Nothing else in this project imports this module.
+``pip install '.[label-studio-ml]'`` in a clone. Nothing else in this project imports this module.
 """
 
 from __future__ import annotations

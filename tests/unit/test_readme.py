@@ -63,10 +63,20 @@ def test_command_line_shows_every_command():
     assert shown == {command.__name__.rpartition(".")[2].rstrip("_") for command in cli.COMMANDS}
 
 
+def anchors(page: Path) -> set[str]:
+    """What a link may name behind its ``#``: the page's headings, as GitHub spells them."""
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    for page in [README, *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+    for page in [ROOT / path for path in tracked() if path.suffix == ".md"]:
+        links = re.findall(r"""(?:\]\(|src=")(?!https?:)([^)"#]*)(?:#([^)"]+))?""", page.read_text())
+        for target, anchor in links:
+            there = page.parent / target if target else page
+            assert there.exists(), f"{page.relative_to(ROOT)} links to {target}"
+            assert not anchor or anchor in anchors(there), f"{page.relative_to(ROOT)} links to {target}#{anchor}"
 
 
 if __name__ == "__main__":
