@@ -27,21 +27,28 @@ LABEL_CONFIG = """<View>
 DRAWING = Drawing((Shape("circle", "red", (300, 300), 120),))
 
 
-def click(url: str) -> list[int]:
-    """One click on the circle, over a connection of its own; the mask's RLE."""
-    spot = {
-        "id": "click",
-        "type": "keypointlabels",
-        "from_name": "point",
-        "to_name": "image",
-        "value": {"x": 37.5, "y": 50.0, "keypointlabels": ["red circle"]},
-    }
+def click(url: str, *spots_px: tuple[int, int]) -> list[int]:
+    """Clicks on one object, over a connection of its own; the mask's RLE."""
+    spots = [
+        {
+            "id": f"click {number}",
+            "type": "keypointlabels",
+            "from_name": "point",
+            "to_name": "image",
+            "value": {
+                "x": 100 * x / DRAWING.width_px,
+                "y": 100 * y / DRAWING.height_px,
+                "keypointlabels": ["red circle"],
+            },
+        }
+        for number, (x, y) in enumerate(spots_px)
+    ]
     picture = "data:image/png;base64," + base64.b64encode(DRAWING.png()).decode()
     body = {
         "tasks": [{"id": 1, "data": {"image": picture}}],
         "project": "1.1",
         "label_config": LABEL_CONFIG,
-        "params": {"context": {"result": [spot]}},
+        "params": {"context": {"result": spots}},
     }
     answer = httpx.post(f"{url}/predict", json=body, timeout=60).raise_for_status().json()
     stream: list[int] = answer["results"][0]["result"][0]["value"]["rle"]
@@ -54,18 +61,22 @@ def lookups(url: str, outcome: str) -> int:
     return int(float(found.group(1))) if found else 0
 
 
-def test_an_embedding_made_by_one_worker_is_used_by_the_other(tmp_path: Path) -> None:
+def test_an_embedding_made_by_one_worker_is_used_by_the_other_and_refined_to_the_same_mask(tmp_path: Path) -> None:
     redis = Redis(tmp_path)
     settings = {"WORKERS": "2", "OMP_NUM_THREADS": "1", "REDIS_URL": redis.url, "MODEL_CHECKPOINT": "demo"}
     try:
         with start_backend(tmp_path / "log", env=settings) as server:
-            masks = []
+            mask = click(server.url, (300, 300))  # this worker alone remembers what is refined next
+            refined = []
             while lookups(server.url, "fetched") == 0:
-                assert len(masks) < 500, "every connection went to the same worker"
-                masks.append(click(server.url))
+                assert len(refined) < 500, "every connection went to the same worker"
+                refined.append(click(server.url, (300, 300), (330, 280)))
             assert lookups(server.url, "made") == 1
     finally:
         redis.stop()
+    assert len({tuple(stream) for stream in refined}) == 1
+    assert refined[0] != mask
     truth = DRAWING.truth("red circle")
-    for mask in (rle.decode(stream, DRAWING.width_px, DRAWING.height_px) for stream in (masks[0], masks[-1])):
-        assert (mask & truth).sum() / (mask | truth).sum() > 0.9
+    for stream in (mask, refined[-1]):
+        found = rle.decode(stream, DRAWING.width_px, DRAWING.height_px)
+        assert (found & truth).sum() / (found | truth).sum() > 0.9

@@ -47,7 +47,9 @@ def test_every_picture_of_a_project_is_in_redis_and_what_fails_is_named(studio: 
         first = warm(project, studio, redis)
         assert first.returncode == 0, first.stderr
         assert "3 encoded, 0 were ready, 0 failed." in first.stderr
-        announced = re.search(r"3 tasks\. Their embeddings take up to [\d.]+ GB in Redis, ([\d.]+) MB each", first.stderr)
+        announced = re.search(
+            r"3 tasks\. Their embeddings take up to [\d.]+ GB in Redis, ([\d.]+) MB each", first.stderr
+        )
         assert announced is not None
         assert announced.end() < first.stderr.index("pictures")  # the progress bar's
         names = redis.client.keys("*embedding*")
