@@ -1,7 +1,7 @@
 """What a person asks of a picture: points, boxes, texts and exemplars.
 
 Pure values. Coordinates are fractions of the upright picture's width and height, in [0, 1], so that a prompt can be
-read from a request before anybody knows the picture's size; ``*_px`` helpers turn them into pixels. This module does
+read from a request before anybody knows the picture's size; ``*_px`` methods turn them into pixels. This module does
 not know Label Studio's percentages, the model's 1008-pixel frame, or tokens.
 """
 

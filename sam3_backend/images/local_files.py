@@ -67,7 +67,7 @@ class LocalFiles:
         path = Path(unquote(urlsplit(location.url).path))
         try:
             if path.stat().st_size > self._max_bytes:
-                raise ImageTooLarge(f"{location.name} has more than {self._max_bytes} bytes (IMAGE_MAX_BYTES).")
+                raise ImageTooLarge(f"{location.name} has more than {self._max_bytes:,} bytes (IMAGE_MAX_BYTES).")
             data = path.read_bytes()
         except OSError as fault:
             raise ImageUnreachable(f"{location.name} cannot be read: {fault.strerror}.") from fault

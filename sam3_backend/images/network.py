@@ -172,6 +172,16 @@ def _explain_no_connection(host: str, fault: httpcore.ConnectError) -> ImageUnre
     return ImageUnreachable(f"{host} does not accept connections: {fault}. Is it running, and the address right?")
 
 
+def _explain_refusal(host: str, addresses: Iterable[str]) -> str:
+    if not any(may_reach(each, allow_private_hosts=True) for each in addresses):
+        return f"{host} is a link-local, multicast or reserved address: nothing is ever fetched from there."
+    return (
+        f"{host} is an address inside this server's own network, where it fetches no pictures. If that is where your "
+        "pictures are, set IMAGE_ALLOW_PRIVATE_HOSTS=true; if it is your Label Studio, set LABEL_STUDIO_URL and "
+        "LABEL_STUDIO_API_KEY."
+    )
+
+
 class _GuardedNetwork(httpcore.NetworkBackend):
     """Opens sockets to checked addresses alone."""
 
@@ -188,17 +198,10 @@ class _GuardedNetwork(httpcore.NetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         deadline = _deadline.get()
-        addresses = [
-            address
-            for address in resolve(host, port, timeout_s=deadline.clip(timeout))
-            if may_reach(address, allow_private_hosts=self._allow_private_hosts)
-        ]
+        found = resolve(host, port, timeout_s=deadline.clip(timeout))
+        addresses = [each for each in found if may_reach(each, allow_private_hosts=self._allow_private_hosts)]
         if not addresses:
-            raise ImageForbidden(
-                f"{host} is an address inside this server's own network, where it fetches no pictures. If that is "
-                "where your pictures are, set IMAGE_ALLOW_PRIVATE_HOSTS=true; if it is your Label Studio, set "
-                "LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-            )
+            raise ImageForbidden(_explain_refusal(host, found))
         for address in addresses[:-1]:
             with contextlib.suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
                 return self._open(address, port, deadline.clip(timeout), local_address, socket_options)

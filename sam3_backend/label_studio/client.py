@@ -38,9 +38,8 @@ _OWN_PATHS = ("/data/", "/storage-data/", "/tasks/", "/projects/")
 _IMMUTABLE_PATHS = ("/data/upload/", "/storage-data/uploaded/")
 # Anybody who reaches /setup can add a project; this many are remembered.
 _MOST_PROJECTS = 4096
-_WHAT_TO_DO = (
-    "Reload the page in Label Studio, so that it introduces itself, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
-)
+_WHAT_TO_SET = "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
+_WHAT_TO_DO = f"reload the page in Label Studio, so that it introduces itself, or {_WHAT_TO_SET}"
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ class LabelStudioAccess:
         if path is None:
             return PictureLocation(uri)
         if origin is None:
-            raise InvalidRequest(f"{redact(uri)} is a picture of a Label Studio that is unknown here. {_WHAT_TO_DO}")
+            raise InvalidRequest(f"{redact(uri)} is a picture of a Label Studio that is unknown here: {_WHAT_TO_DO}")
         return PictureLocation(
             url=origin + path,
             is_trusted=True,
@@ -146,7 +145,9 @@ class LabelStudioAccess:
         origin = self._url or (introduction.origin if introduction else None)
         authorization = self._authorization(origin, introduction) if origin else None
         if origin is None or authorization is None:
-            raise InvalidRequest(f"Label Studio's API cannot be asked. {_WHAT_TO_DO}")
+            # No page introduces itself to a command, which asks without a project.
+            advice = _WHAT_TO_SET if project is None else _WHAT_TO_DO
+            raise InvalidRequest(f"Label Studio's API cannot be asked: {advice}")
         return LabelStudioApi(origin, authorization, self._transport, self._timeout_s)
 
     def close(self) -> None:

@@ -160,8 +160,12 @@ class TestAddresses:
 class TestKnowledge:
     @pytest.mark.parametrize("uri", ["/data/upload/1/a.png", "s3://bucket/a.png"])
     def test_unknown_label_studio_says_what_to_set(self, uri: str) -> None:
-        with pytest.raises(InvalidRequest, match=r"Reload the page.* set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
+        with pytest.raises(InvalidRequest, match=r"reload the page.* set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
             LabelStudioAccess().locate(uri, project=PROJECT, task_id=7)
+
+    def test_a_command_is_told_what_to_set_and_of_no_page(self) -> None:
+        with pytest.raises(InvalidRequest, match=r"cannot be asked: set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"):
+            LabelStudioAccess().api(None)
 
     @pytest.mark.parametrize("project", [None, "17.1"])
     def test_introduction_serves_its_own_project_alone(self, project: str | None) -> None:

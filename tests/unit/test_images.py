@@ -567,7 +567,7 @@ class TestPrivateHosts:
 
     def test_link_local_is_refused_even_to_label_studio(self, loader: PictureLoader) -> None:
         url = "http://169.254.169.254/latest/meta-data/"
-        with pytest.raises(ImageForbidden):
+        with pytest.raises(ImageForbidden, match="nothing is ever fetched from there"):
             loader.load(PictureLocation(url, True, None, "http://169.254.169.254"))
 
 
