@@ -186,12 +186,19 @@ class Segmenter:
             )
             return [only]
 
+        try:
+            answers = self._on_device(detect, terms)
+        except ModelOutOfMemory:
+            if len(group) == 1:
+                raise
+            logger.warning("The device has no memory for %d texts at once: asking one by one.", len(group))
+            return [self._ask_concepts(embedding, [each], options, terms)[0] for each in group]
         return [
             [
                 ScoredMask(each.mask, each.box_xyxy_px, each.detection_score, "detection_score", prompt_set.label)
                 for each in answer.found
             ]
-            for prompt_set, answer in zip(group, self._on_device(detect, terms), strict=True)
+            for prompt_set, answer in zip(group, answers, strict=True)
         ]
 
     def _ask_object(

@@ -328,6 +328,20 @@ def test_texts_go_through_the_model_together_where_the_device_gains_from_it() ->
     assert [(each.label, each.prompt_index) for each in answer.found] == [("a", 0), ("c", 2), ("click", 3)]
 
 
+def test_texts_that_do_not_fit_together_are_asked_one_by_one() -> None:
+    class Crowded(RecordingPredictor):
+        texts_at_once = 8
+
+        def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
+            raise ModelOutOfMemory("full")
+
+    predictor = Crowded({"a": [(square(0, 0, 9), 0.9)], "c": [(square(50, 0, 9), 0.8)]})
+    sets = [PromptSet(text=text, label=text) for text in "abc"]
+    answer = segmenter_over(predictor).answer_picture(picture(), sets)
+    assert predictor.rooms_made == 1
+    assert [(each.label, each.prompt_index) for each in answer.found] == [("a", 0), ("c", 2)]
+
+
 class Crowd:
     """Requests beside each other at one device that is held until all of them wait: who is encoded when."""
 

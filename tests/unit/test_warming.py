@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -122,9 +121,12 @@ def test_label_studio_out_of_reach_bothers_nobody_and_the_next_task_is_tried_aga
 
 
 def test_it_can_be_switched_off() -> None:
-    warmer = Warmer(Prepared(), SimpleNamespace(), ahead=0)  # type: ignore[arg-type]
-    warmer.opened(at(7))
-    warmer.wait()
+    prepared = Prepared()
+    with label_studio([task(8, "b.png")]) as server:
+        warmer = warmer_for(server, prepared, ahead=0)
+        warmer.opened(at(7))
+        warmer.wait()
+        assert (server.seen, prepared.urls) == ([], [])
 
 
 def test_a_recorded_webhook_says_which_task_was_annotated() -> None:
