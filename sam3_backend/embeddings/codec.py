@@ -87,19 +87,30 @@ def from_bytes(value: bytes, key: EmbeddingKey) -> HostEmbedding:
         CacheError: They are not, or they are damaged.
     """
     header, values = _open(value)
-    if header["key"] != str(key):
+    try:
+        return _read(header, values, key)
+    except (AttributeError, KeyError, TypeError, ValueError) as fault:
+        raise CacheError("The stored embedding's header is not of this version.") from fault
+
+
+def _read(header: bytes, values: memoryview, key: EmbeddingKey) -> HostEmbedding:
+    """The embedding that a header describes; any error but ``CacheError`` says that the header is none of ours."""
+    described: dict[str, Any] = json.loads(header)
+    if described["key"] != str(key):
         raise CacheError("The stored embedding belongs to another picture or checkpoint.")
     tensors: dict[str, HostTensor] = {}
     at = 0
-    for name, dtype, shape in header["tensors"]:
+    for name, dtype, shape in described["tensors"]:
         nbytes = math.prod(shape) * ITEM_BYTES[dtype]
         tensors[name] = HostTensor(dtype, tuple(shape), values[at : at + nbytes])
         at += nbytes
-    height_px, width_px = header["picture_hw"]
+    if at != values.nbytes:
+        raise CacheError("The stored embedding has other values than its header describes.")
+    height_px, width_px = described["picture_hw"]
     return HostEmbedding(key, (height_px, width_px), tensors)
 
 
-def _open(value: bytes) -> tuple[dict[str, Any], memoryview]:
+def _open(value: bytes) -> tuple[bytes, memoryview]:
     """The header and the values, once the checksum says that both are as they were written."""
     if len(value) < PREFIX.size:
         raise CacheError("The stored value is no embedding.")
@@ -109,4 +120,4 @@ def _open(value: bytes) -> tuple[dict[str, Any], memoryview]:
     body = memoryview(value)[PREFIX.size :]
     if zlib.crc32(body) != checksum:
         raise CacheError("The stored embedding is damaged: its checksum is wrong.")
-    return json.loads(bytes(body[:header_bytes])), body[header_bytes:]
+    return bytes(body[:header_bytes]), body[header_bytes:]

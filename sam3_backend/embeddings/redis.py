@@ -85,7 +85,7 @@ class RedisTier:
 
     def get(self, key: EmbeddingKey) -> HostEmbedding | None:
         """The embedding of ``key``, or None."""
-        value = self._ask(lambda: self._redis.get(_name(key)), None)
+        value = self._ask(lambda: self._value(_name(key)), None)
         if value is None:
             self.counters.misses += 1
             return None
@@ -98,6 +98,15 @@ class RedisTier:
             return None
         self.counters.hits += 1
         return embedding
+
+    def _value(self, name: str) -> Any:
+        """The value, or no bytes where it is of a kind that is never written here."""
+        try:
+            return self._redis.get(name)
+        except ResponseError as fault:
+            if not str(fault).startswith("WRONGTYPE"):
+                raise
+            return b""
 
     def put(self, embedding: HostEmbedding) -> bool:
         """Keep an embedding for every worker; False if Redis does not take it."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from sam3_backend.label_studio.api import LabelStudioApi
 
-RANDOM_SAMPLING = "Uniform sampling"
+UNFORESEEABLE = frozenset({"Uniform sampling", "Uncertainty sampling"})
+"""Orders of a project in which nobody can tell the next task: at random, and by scores that change."""
 UNFINISHED = {"filter": "filter:tasks:completed_at", "operator": "empty", "type": "Datetime", "value": True}
 
 
@@ -60,14 +61,14 @@ def upcoming_tasks(api: LabelStudioApi, task: OpenTask, count: int) -> list[Mapp
         count: How many to name at the most.
 
     Returns:
-        Unfinished tasks in their order, as Label Studio describes them; none where the project's sampling is random,
-        and nobody can tell.
+        Unfinished tasks in their order, as Label Studio describes them; none where the project's sampling is one in
+        which nobody can tell.
 
     Raises:
         LabelStudioError: Label Studio does not say.
     """
     project_id = task.project.split(".")[0]
-    if api.get(f"/api/projects/{project_id}/").get("sampling") == RANDOM_SAMPLING:
+    if api.get(f"/api/projects/{project_id}/").get("sampling") in UNFORESEEABLE:
         return []
     behind = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": task.task_id}
     query = {"filters": {"conjunction": "and", "items": [UNFINISHED, behind]}, "ordering": ["tasks:id"]}

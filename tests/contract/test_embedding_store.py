@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -130,6 +132,22 @@ def test_embeddings_expire_and_leases_do_not_stay(server: Redis) -> None:
     assert 0 < server.client.ttl(name) <= 60
 
 
+def with_header(header: object, values: bytes = b"") -> bytes:
+    """A value whose checksum is right, whatever it says."""
+    head = json.dumps(header).encode()
+    return codec.PREFIX.pack(codec.MAGIC, len(head), zlib.crc32(head + values)) + head + values
+
+
+def header(**changes: object) -> dict[str, object]:
+    """What an embedding of two values says of itself, but for some changes."""
+    described = {"key": str(key()), "picture_hw": [4, 5], "tensors": [["vit", "float16", [2]]]}
+    return described | changes
+
+
+def test_the_header_that_the_next_test_changes_is_a_good_one() -> None:
+    assert codec.from_bytes(with_header(header(), b"1234"), key()).picture_hw == (4, 5)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -139,8 +157,17 @@ def test_embeddings_expire_and_leases_do_not_stay(server: Redis) -> None:
         lambda value: value[:-1] + bytes([value[-1] ^ 1]),
         lambda value: value.replace(b"SAM3EMB1", b"SAM3EMB0"),
         lambda _value: codec.to_bytes(HostTransfer().to_host(embedding("another picture"))),
+        lambda _value: with_header("no object"),
+        lambda _value: with_header({"key": str(key())}),
+        lambda _value: with_header(header(tensors=[["vit", "int7", [2]]]), b"1234"),
+        lambda _value: with_header(header(picture_hw=4), b"1234"),
+        lambda _value: with_header(header(), b"123"),
+        lambda _value: with_header(header(), b"12345678"),
     ],
-    ids=["empty", "foreign", "truncated", "flipped bit", "another version", "another picture"],
+    ids=[
+        *("empty", "foreign", "truncated", "flipped bit", "another version", "another picture"),
+        *("no header", "half a header", "unknown dtype", "no size", "too few values", "too many values"),
+    ],
 )
 def test_a_value_that_is_not_what_its_key_promises_is_removed_and_made_again(
     server: Redis, damage: Callable[[bytes], bytes]
@@ -154,6 +181,17 @@ def test_a_value_that_is_not_what_its_key_promises_is_removed_and_made_again(
     assert tier.counters.removed == 1
     with pytest.raises(CacheError):
         codec.from_bytes(damage(codec.to_bytes(HostTransfer().to_host(embedding()))), key())
+
+
+def test_another_kind_of_value_is_removed_too_and_no_fault_of_redis(server: Redis) -> None:
+    tier = RedisTier(server.url, ttl_s=60)
+    tier.put(HostTransfer().to_host(embedding()))
+    (name,) = server.client.keys()
+    server.client.delete(name)
+    server.client.rpush(name, "a", "list")
+    assert tier.get(key()) is None
+    assert server.client.exists(name) == 0
+    assert (tier.counters.removed, tier.counters.faults) == (1, 0)
 
 
 def test_without_redis_requests_go_on_and_one_line_is_logged(server: Redis, caplog: pytest.LogCaptureFixture) -> None:

@@ -126,6 +126,32 @@ def test_a_changed_picture_is_noticed_and_comes_with_the_question(
     assert len(server.seen) == 2
 
 
+def test_a_host_that_knows_dates_alone_is_asked_with_the_last_one(
+    server: LocalServer, known: KnownPictures, clock: Clock
+) -> None:
+    body, dates, asked_since = png("red"), ["Sat, 01 Nov 2025 10:00:00 GMT", "Sat, 01 Nov 2025 11:00:00 GMT"], []
+
+    def dated(handler: BaseHTTPRequestHandler) -> None:
+        asked_since.append(handler.headers.get("If-Modified-Since"))
+        is_unchanged = asked_since[-1] == dates[0]
+        handler.send_response(304 if is_unchanged else 200)
+        handler.send_header("Last-Modified", dates[0])
+        handler.send_header("Content-Length", "0" if is_unchanged else str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(b"" if is_unchanged else body)
+
+    server.routes["/a.png"] = dated
+    location = PictureLocation(f"{server.base}/a.png")
+    first = known.look(location)
+    clock.now_s += FRESH_S
+    again = known.look(location)
+    assert (again.content_hash, again.file) == (first.content_hash, None)
+    body, unchanged_since = png("blue"), dates.pop(0)
+    clock.now_s += FRESH_S
+    assert known.look(location).content_hash != first.content_hash
+    assert asked_since == [None, unchanged_since, unchanged_since]
+
+
 def test_a_host_that_names_no_versions_is_asked_for_the_picture_again(
     server: LocalServer, file: VersionedFile, known: KnownPictures, clock: Clock
 ) -> None:

@@ -98,9 +98,10 @@ def test_a_picture_that_is_not_to_be_had_does_not_keep_the_next_one_cold() -> No
     assert [url.rsplit("/", 1)[1] for url in prepared.urls] == ["c.png"]
 
 
-def test_where_tasks_come_at_random_nothing_is_guessed() -> None:
+@pytest.mark.parametrize("sampling", ["Uniform sampling", "Uncertainty sampling"])
+def test_where_nobody_can_tell_the_next_task_nothing_is_guessed(sampling: str) -> None:
     prepared = Prepared()
-    with label_studio([task(8, "b.png")], sampling="Uniform sampling") as server:
+    with label_studio([task(8, "b.png")], sampling=sampling) as server:
         warmer = warmer_for(server, prepared)
         warmer.opened(at(7))
         warmer.wait()
