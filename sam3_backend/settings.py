@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -102,9 +103,14 @@ class Settings(BaseSettings):
     @field_validator("label_studio_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://")):
+        if value is None:
+            return None
+        if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
-        return value.rstrip("/") if value else None
+        parts = urlsplit(value)
+        if not parts.hostname or parts.port == 0:  # a port that is no number is a ValueError here
+            raise ValueError("must name a host, for example http://label-studio:8080")
+        return value.rstrip("/")
 
     @field_validator("basic_auth_pass")
     @classmethod

@@ -55,6 +55,20 @@ def test_every_bad_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert named == (bad.keys() - {"BASIC_AUTH_USER"}) | {"BASIC_AUTH_PASS"}
 
 
+@pytest.mark.parametrize(
+    "url", ["http://", "http:///studio", "http://studio:80a", "http://studio:99999", "http://[::1"]
+)
+def test_an_address_of_label_studio_that_leads_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", url)
+    with pytest.raises(SettingsError, match="LABEL_STUDIO_URL"):
+        Settings.from_environment()
+
+
+def test_an_address_of_label_studio_may_have_a_port_and_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://[::1]:8080/studio/")
+    assert Settings.from_environment().label_studio_url == "http://[::1]:8080/studio"
+
+
 def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "BASIC_AUTH_PASS": "hunter2",
