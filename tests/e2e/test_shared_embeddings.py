@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,7 +17,9 @@ from sam3_backend.label_studio import rle
 from tests.local_redis import Redis
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from examples.studio.processes import Server
 
 pytestmark = pytest.mark.e2e
 
@@ -24,26 +28,38 @@ LABEL_CONFIG = """<View>
   <BrushLabels name="brush" toName="image" smart="false"><Label value="red circle"/></BrushLabels>
   <KeyPointLabels name="point" toName="image" smart="true"><Label value="red circle"/></KeyPointLabels>
 </View>"""
-DRAWING = Drawing((Shape("circle", "red", (300, 300), 120),))
 
 
-def click(url: str, *spots_px: tuple[int, int]) -> list[int]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers and their Redis."""
+    folder = tmp_path_factory.mktemp("shared")
+    redis = Redis(folder)
+    settings = {"WORKERS": "2", "OMP_NUM_THREADS": "1", "REDIS_URL": redis.url, "MODEL_CHECKPOINT": "demo"}
+    try:
+        with start_backend(folder / "log", env=settings) as running:
+            yield running
+    finally:
+        redis.stop()
+
+
+def click(url: str, drawing: Drawing, *spots_px: tuple[int, int]) -> list[int]:
     """Clicks on one object, over a connection of its own; the mask's RLE."""
     spots = [
         {
-            "id": f"click {number}",
+            "id": uuid.uuid4().hex,  # as the page does: nobody takes the place of somebody else's
             "type": "keypointlabels",
             "from_name": "point",
             "to_name": "image",
             "value": {
-                "x": 100 * x / DRAWING.width_px,
-                "y": 100 * y / DRAWING.height_px,
+                "x": 100 * x / drawing.width_px,
+                "y": 100 * y / drawing.height_px,
                 "keypointlabels": ["red circle"],
             },
         }
-        for number, (x, y) in enumerate(spots_px)
+        for x, y in spots_px
     ]
-    picture = "data:image/png;base64," + base64.b64encode(DRAWING.png()).decode()
+    picture = "data:image/png;base64," + base64.b64encode(drawing.png()).decode()
     body = {
         "tasks": [{"id": 1, "data": {"image": picture}}],
         "project": "1.1",
@@ -61,22 +77,29 @@ def lookups(url: str, outcome: str) -> int:
     return int(float(found.group(1))) if found else 0
 
 
-def test_an_embedding_made_by_one_worker_is_used_by_the_other_and_refined_to_the_same_mask(tmp_path: Path) -> None:
-    redis = Redis(tmp_path)
-    settings = {"WORKERS": "2", "OMP_NUM_THREADS": "1", "REDIS_URL": redis.url, "MODEL_CHECKPOINT": "demo"}
-    try:
-        with start_backend(tmp_path / "log", env=settings) as server:
-            mask = click(server.url, (300, 300))  # this worker alone remembers what is refined next
-            refined = []
-            while lookups(server.url, "fetched") == 0:
-                assert len(refined) < 500, "every connection went to the same worker"
-                refined.append(click(server.url, (300, 300), (330, 280)))
-            assert lookups(server.url, "made") == 1
-    finally:
-        redis.stop()
+def test_an_embedding_made_by_one_worker_is_used_by_the_other_and_refined_to_the_same_mask(server: Server) -> None:
+    drawing = Drawing((Shape("circle", "red", (300, 300), 120),))
+    made, fetched = lookups(server.url, "made"), lookups(server.url, "fetched")
+    mask = click(server.url, drawing, (300, 300))  # this worker alone remembers what is refined next
+    refined = []
+    while lookups(server.url, "fetched") == fetched:
+        assert len(refined) < 500, "every connection went to the same worker"
+        refined.append(click(server.url, drawing, (300, 300), (330, 280)))
+    assert lookups(server.url, "made") == made + 1
     assert len({tuple(stream) for stream in refined}) == 1
     assert refined[0] != mask
-    truth = DRAWING.truth("red circle")
+    truth = drawing.truth("red circle")
     for stream in (mask, refined[-1]):
-        found = rle.decode(stream, DRAWING.width_px, DRAWING.height_px)
+        found = rle.decode(stream, drawing.width_px, drawing.height_px)
         assert (found & truth).sum() / (found | truth).sum() > 0.9
+
+
+def test_ten_annotators_who_open_one_picture_cost_one_encode(server: Server) -> None:
+    spots = [(200 + 20 * number, 320) for number in range(8)]
+    made = lookups(server.url, "made")
+    with ThreadPoolExecutor(10) as annotators:
+        for spot in spots:
+            drawing = Drawing((Shape("circle", "red", spot, 120),))
+            asked = [annotators.submit(click, server.url, drawing, spot) for _ in range(10)]
+            assert len({tuple(each.result()) for each in asked}) == 1
+    assert lookups(server.url, "made") == made + len(spots)
