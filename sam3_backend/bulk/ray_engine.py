@@ -18,7 +18,7 @@ import numpy as np
 from sam3_backend.bulk.pipeline import outcomes
 from sam3_backend.bulk.shards import OwnShard
 from sam3_backend.bulk.work import Done, Failed, FoundObject, Kept, Task
-from sam3_backend.errors import BackendError, SettingsError
+from sam3_backend.errors import BackendError
 from sam3_backend.images import Picture, Sighting
 from sam3_backend.label_studio.tasks import picture_uri
 
@@ -35,37 +35,30 @@ PARALLEL_IN_ACTOR = 4
 Rows = dict[str, Any]
 
 
-def ray_outcomes(
-    tasks: Iterable[Task], recipe: Recipe, actors: int, address: str | None = None
-) -> Generator[Done | Failed]:
-    """Do every task, in the order in which they finish.
+def ray_outcomes(tasks: Iterable[Task], recipe: Recipe, actors: int) -> Generator[Done | Failed]:
+    """Do every task, in the order in which they finish, on the Ray that this process is connected to.
 
     Args:
         tasks: What to do.
         recipe: How.
         actors: Models at a time.
-        address: The cluster; None for ``RAY_ADDRESS``, or a Ray of this machine where that is not set.
 
     Raises:
-        SettingsError: Ray is not installed.
         BackendError: An actor cannot go on, say because its disk is full.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as fault:
-        raise SettingsError("--engine ray needs Ray: pip install 'sam3-backend[ray]'") from fault
+    import ray
+    import ray.data
+
     rows = [{"number": task.number, "data": json.dumps(task.data)} for task in tasks]
     if not rows:
         return
-    is_own = not ray.is_initialized()
-    if is_own:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     has_gpus = recipe.settings.device != "cpu" and "GPU" in ray.cluster_resources()
     seen: set[int] = set()
     try:
-        listed = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BATCH_TASKS))
+        batches = -(-len(rows) // BATCH_TASKS)
+        actors = min(actors, batches)
+        listed = ray.data.from_items(rows, override_num_blocks=batches)
         fetched = listed.map_batches(
             Fetch,
             fn_constructor_args=(recipe,),
@@ -89,9 +82,6 @@ def ray_outcomes(
     except ray.exceptions.RayError as fault:
         said = str(fault).strip().rpartition("\n")[2]
         raise BackendError(f"A process of Ray cannot go on: {said} The same command goes on from here.") from fault
-    finally:
-        if is_own:
-            ray.shutdown()
 
 
 class Fetch:

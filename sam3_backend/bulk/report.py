@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from sam3_backend.bulk.sample import Sample
-    from sam3_backend.bulk.statistics import Statistics
+    from sam3_backend.bulk.statistics import LabelCount, Statistics
     from sam3_backend.bulk.work import Task
 
 LONGEST_SIDE_PX = 640
@@ -27,7 +27,9 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.2rem }
 table { border-collapse: collapse } td, th { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top }
 th { font-weight: 600; border-bottom: 1px solid #ccd } td.n { text-align: right; font-variant-numeric: tabular-nums }
 .bars { display: flex; align-items: flex-end; gap: 2px; height: 9rem; max-width: 46rem; border-bottom: 1px solid #889 }
-.bars div { flex: 1; background: #0072b2; min-width: 4px } .edges { display: flex; gap: 2px; max-width: 46rem }
+.bars { margin-top: 2rem } .bars div { flex: 1; background: #0072b2; min-width: 4px; position: relative }
+.bars span { position: absolute; top: -1.3em; right: 0; font-size: .7rem; color: #667 }
+.edges { display: flex; gap: 2px; max-width: 46rem }
 .edges span { flex: 1; font-size: .7rem; text-align: right; color: #667 }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figure img { width: 100% } figcaption { font-size: .8rem; color: #445; overflow-wrap: anywhere }
@@ -62,7 +64,7 @@ def render_report(
         ("predicted, nothing found", statistics.empty),
     ]
     found = statistics.labels
-    labels = [(each.label or "(none)", each.objects, each.tasks, f"{each.mean_score:.2f}") for each in found]
+    labels = [(each.label or "(none)", each.objects, each.tasks, score_shown(each)) for each in found]
     parts = [
         f"<p>Model version <code>{escape(model_version)}</code>, {time.strftime('%Y-%m-%d %H:%M')}</p>",
         _table(("tasks", ""), states),
@@ -89,6 +91,11 @@ def render_report(
     )
 
 
+def score_shown(label: LabelCount) -> str:
+    """A label's mean score, for people."""
+    return "-" if label.mean_score is None else f"{label.mean_score:.2f}"
+
+
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     def cells(tag: str, row: Sequence[object]) -> str:
         return "".join(
@@ -102,7 +109,10 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _bars(counts: Sequence[int], edges: Sequence[str]) -> str:
     most = max(1, *counts)
-    bars = "".join(f'<div style="height:{100 * count / most:.1f}%" title="{count}"></div>' for count in counts)
+    bars = "".join(
+        f'<div style="height:{100 * count / most:.1f}%"><span>{f"{count:,}" if count else ""}</span></div>'
+        for count in counts
+    )
     return f'<div class="bars">{bars}</div><div class="edges">{"".join(f"<span>{edge}</span>" for edge in edges)}</div>'
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.work import Task
@@ -25,13 +25,13 @@ class LabelCount:
         label: Its name, empty for objects without one.
         objects: How many were found.
         tasks: In how many tasks.
-        mean_score: Their mean score, [0, 1].
+        mean_score: Their mean score, [0, 1]; None without any.
     """
 
     label: str
     objects: int
     tasks: int
-    mean_score: float
+    mean_score: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +57,21 @@ class Statistics:
     failures: dict[str, int]
 
 
-def read_statistics(journal: Journal) -> Statistics:
-    """Count what is in a run's journal."""
-    labels = journal.select(
+def read_statistics(journal: Journal, looked_for: Iterable[str] = ()) -> Statistics:
+    """Count what is in a run's journal.
+
+    Args:
+        journal: The run's.
+        looked_for: Labels that are counted even where nothing was found.
+    """
+    found = journal.select(
         "SELECT label, COUNT(*), COUNT(DISTINCT number), AVG(score) FROM found_written WHERE run = ? GROUP BY label "
         "ORDER BY COUNT(*) DESC, label"
     )
+    missing = [label for label in looked_for if label not in {row[0] for row in found}]
     return Statistics(
         counts=journal.counts(),
-        labels=tuple(LabelCount(*row) for row in labels),
+        labels=tuple(LabelCount(*row) for row in (*found, *((label, 0, 0, None) for label in missing))),
         scores=_histogram(journal, "score", [(place + 1) / SCORE_BINS for place in range(SCORE_BINS)]),
         areas=_histogram(journal, "area_share", AREA_EDGES),
         empty=_number(

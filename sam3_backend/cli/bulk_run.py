@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sam3_backend.errors import LabelStudioError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.preannotate import Listing, Writes
@@ -51,23 +51,25 @@ def carry_out(
     return False
 
 
-def summarize(journal: Journal, version: str, name: Callable[[Task], str]) -> bool:
+def summarize(journal: Journal, version: str, name: Callable[[Task], str], looked_for: Iterable[str] = ()) -> bool:
     """Say what the run came to; whether every task has its prediction.
 
     Args:
         journal: The run's.
         version: Model version of its predictions.
         name: What to call a task.
+        looked_for: Labels that are listed even where nothing was found.
     """
     from rich.console import Console
     from rich.table import Table
 
+    from sam3_backend.bulk.report import score_shown
     from sam3_backend.bulk.statistics import read_statistics
 
-    statistics = read_statistics(journal)
+    statistics = read_statistics(journal, looked_for)
     table = Table("label", "objects", "tasks", "mean score")
     for each in statistics.labels:
-        table.add_row(each.label or "(none)", f"{each.objects:,}", f"{each.tasks:,}", f"{each.mean_score:.2f}")
+        table.add_row(each.label or "(none)", f"{each.objects:,}", f"{each.tasks:,}", score_shown(each))
     if statistics.labels:
         Console(stderr=True, highlight=False).print(table)
     for task, _, message in itertools.islice(journal.failures(), FAILURES_SHOWN):

@@ -18,6 +18,7 @@ from sam3_backend.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from contextlib import AbstractContextManager
 
     from sam3_backend.bulk.journal import Journal
     from sam3_backend.bulk.work import Done, Failed, Task
@@ -49,7 +50,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
     )
     files = parser.add_argument_group("with --input")
     files.add_argument("--output", type=Path, metavar="FILE", help="where the predictions go")
-    files.add_argument("--format", choices=("label-studio", "coco"), default="label-studio", help="[label-studio]")
+    files.add_argument(
+        "--format",
+        choices=("label-studio", "coco"),
+        default="label-studio",
+        help="tasks with predictions that Label Studio imports, or COCO instances [label-studio]",
+    )
     files.add_argument("--config", type=Path, metavar="FILE", help="labelling config; without one, --text makes it")
     files.add_argument(
         "--url-prefix",
@@ -57,7 +63,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> arg
         metavar="URL",
         help="what Label Studio finds a folder's pictures under [/data/local-files/?d=]",
     )
-    which = parser.add_argument_group("which tasks (all)")
+    which = parser.add_argument_group("which tasks (without any of these: all)")
     which.add_argument("--view", type=int, metavar="N", help="those in a tab of the Data Manager, its ?tab=N")
     which.add_argument(
         "--filter",
@@ -120,18 +126,31 @@ def run(options: argparse.Namespace) -> int:
     """
     settings = Settings.from_environment(embedding_memory_bytes=EMBEDDING_MEMORY_BYTES)
     options.device = settings.device
-    if options.engine == "ray":
+    if options.engine == "ray" and not options.dry_run:
         # This process predicts nothing but samples; GPUs are for the actors.
         settings = settings.model_copy(update={"device": "cpu"})
     _check(options)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from sam3_backend.cli.preannotate_jobs import file_job, project_job
+    from sam3_backend.composition import DEMO_NOTICE
 
-    job = (project_job if options.input is None else file_job)(options, settings, say)
-    if options.dry_run:
-        return _dry_run(options, job)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    return _run(options, job)
+    with _cluster(options):
+        job = (project_job if options.input is None else file_job)(options, settings, say)
+        if settings.model_checkpoint == "demo":
+            say(DEMO_NOTICE)
+        if options.dry_run:
+            return _dry_run(options, job)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        return _run(options, job)
+
+
+def _cluster(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """The Ray to work on, before hours are spent on anything else."""
+    if options.engine != "ray" or options.dry_run:
+        return nullcontext()
+    from sam3_backend.bulk.ray_cluster import ray_cluster
+
+    return ray_cluster()
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -163,9 +182,14 @@ def _run(options: argparse.Namespace, job: Job) -> int:
             if is_complete:
                 job.finish(journal)
                 _report(options.report or path.with_suffix(".html"), job, journal)
-            return 0 if bulk_run.summarize(journal, job.version, job.name) and is_complete else 1
+            has_all = bulk_run.summarize(journal, job.version, job.name, _looked_for(job))
+            return 0 if has_all and is_complete else 1
         finally:
             journal.close()
+
+
+def _looked_for(job: Job) -> list[str]:
+    return [label.stored_name for label in job.artist.config.labels]
 
 
 def _engine(options: argparse.Namespace, job: Job) -> Callable[[Iterator[Task]], Generator[Done | Failed]]:
@@ -186,11 +210,12 @@ def _report(path: Path, job: Job, journal: Journal) -> None:
     from sam3_backend.bulk.statistics import read_statistics, spread_tasks
 
     samples = job.artist.draw(spread_tasks(journal, REPORT_SAMPLES))
-    named = {task.number: job.name(task) for task in journal.tasks([n for n, _ in read_statistics(journal).slowest])}
+    statistics = read_statistics(journal, _looked_for(job))
+    named = {task.number: job.name(task) for task in journal.tasks([number for number, _ in statistics.slowest])}
     html = render_report(
         job.title,
         job.version,
-        read_statistics(journal),
+        statistics,
         list(journal.failures()),
         samples,
         lambda task: named[task] if isinstance(task, int) else job.name(task),
@@ -209,13 +234,14 @@ def _dry_run(options: argparse.Namespace, job: Job) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for sample in job.artist.draw(job.sample(options.sample)):
-            name = job.name(sample.task)
+            said = f"{job.name(sample.task)}: {sample.said}"
             if sample.drawing is None:
                 failed += 1
             else:
-                name = str(folder / f"task-{sample.task.number}.png")
-                sample.drawing.save(name)
-            sys.stdout.write(f"{name}: {sample.said}\n")
+                path = folder / f"task-{sample.task.number}.png"
+                sample.drawing.save(path)
+                said = f"{said}, drawn in {path}"
+            sys.stdout.write(said + "\n")
     except OSError as fault:
         raise BackendError(f"{folder} cannot be written: {fault.strerror}.") from fault
     sys.stdout.write("Nothing was stored.\n")

@@ -34,6 +34,6 @@ def label_predictions(segmenter: Segmenter, access: Locates) -> Predictions:
 
 if __name__ == "__main__":
     composition = ModuleType("sam3_backend.composition")  # the real one loads torch
-    composition.__dict__.update(compose=compose, label_predictions=label_predictions)
+    composition.__dict__.update(compose=compose, label_predictions=label_predictions, DEMO_NOTICE="")
     sys.modules[composition.__name__] = composition
     sys.exit(cli.main())

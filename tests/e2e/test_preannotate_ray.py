@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from examples.studio.pictures import Drawing, Shape
+from sam3_backend.bulk.ray_cluster import ray_cluster, reach
+from sam3_backend.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,11 +97,12 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-def start_into_files(folder: Path) -> subprocess.Popen[str]:
+def start_into_files(folder: Path, **settings: str) -> subprocess.Popen[str]:
+    told = {"LABEL_STUDIO_URL": "", "MODEL_CHECKPOINT": "demo", "REDIS_URL": "", "OMP_NUM_THREADS": "1", **settings}
     command = [str(Path(sys.executable).with_name("sam3-backend")), "preannotate", "--input", "pictures"]
     return subprocess.Popen(
         [*command, "--output", "out.json", "--text", "red circle", "--engine", "ray", "--actors", "2"],
-        env={**os.environ, "LABEL_STUDIO_URL": "", "MODEL_CHECKPOINT": "demo", "REDIS_URL": "", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, **told},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -153,3 +157,44 @@ def test_actors_keep_their_own_shards_and_no_kill_loses_or_doubles_a_prediction(
     assert len(writers) == len(set(writers)) >= 2  # at least one actor of each run had its turn
     assert not set(writers) & set(drivers)
     assert b"brushlabels" not in (folder / "out.sqlite3").read_bytes()
+
+
+def test_told_to_stop_it_ends_with_1_and_goes_on_later(pictures: Path) -> None:
+    process = start_into_files(pictures.parent)
+    try:
+        wait_for(process, pictures.parent, 8)
+        process.terminate()
+        said, _ = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert (process.returncode, "Stopped. The same command goes on" in said) == (1, True), said
+    assert not (pictures.parent / "out.json").exists()
+    process = start_into_files(pictures.parent)
+    said, _ = process.communicate(timeout=300)
+    assert (process.returncode, f"{TASKS} predicted" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"RAY_ADDRESS": "127.0.0.1:9"}, "No Ray answers at 127.0.0.1:9: Connection refused. Start that cluster, or"),
+        ({"RAY_ADDRESS": "nonsense"}, "Ray cannot start: Invalid address format: nonsense. Without --engine ray"),
+        ({"RAY_TMPDIR": "/proc/none"}, "Ray cannot start: [Errno 2] No such file or directory: '/proc/none'. Without"),
+    ],
+)
+def test_where_ray_cannot_start_one_line_says_why(pictures: Path, settings: dict[str, str], reason: str) -> None:
+    process = start_into_files(pictures.parent, **settings)
+    said, _ = process.communicate(timeout=120)
+    assert (process.returncode, said.count("\n"), said[: len(reason) + 14]) == (1, 1, "sam3-backend: " + reason)
+    assert list(pictures.parent.iterdir()) == [pictures]
+
+
+def test_an_address_at_which_something_else_listens_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(SettingsError, match="tried for 3 s"):
+        reach(f"127.0.0.1:{silent.getsockname()[1]}", within_s=3)
+
+
+def test_without_the_extra_one_line_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SettingsError, match=r"pip install '.\[ray\]'"), ray_cluster():
+        pytest.fail("there is none")

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from sam3_backend.bulk.journal import Journal
 from sam3_backend.bulk.report import render_report
@@ -115,10 +117,40 @@ def test_statistics_count_what_is_written_and_count_it_once(journal: Journal):
     journal.keep([Done(TASKS[0], {}, first, 0.6), Done(TASKS[2], {}, (), 0.1)])
     statistics = read_statistics(journal)
     assert statistics.labels == (LabelCount("car", 2, 1, pytest.approx(0.65)),)
+    looked_for = read_statistics(journal, ["car", "tree"]).labels
+    assert looked_for == (*statistics.labels, LabelCount("tree", 0, 0, None))
     assert [place for place, count in enumerate(statistics.scores) if count] == [6, 19]
     assert [place for place, count in enumerate(statistics.areas) if count] == [0, 7]
     assert (statistics.empty, statistics.slowest) == (1, ((3, 0.6), (8, 0.1)))
     assert [task.number for task in spread_tasks(journal, 4)] == [3]
+
+
+def test_a_report_has_what_a_person_looks_at_before_trusting_it(journal: Journal):
+    found = (FoundObject("car", 0.9, 0.1), FoundObject("car", 0.92, 0.002))
+    journal.keep([Done(TASKS[0], {}, found, 0.53)])
+    journal.failed(8, "image_unreachable", "Its host sleeps.")
+    drawn = Sample(TASKS[0], "2 car", Image.new("RGB", (8, 8)))
+    statistics = read_statistics(journal, ["car", "tree"])
+    html = render_report("City", "v1", statistics, list(journal.failures()), [drawn], lambda task: f"name of {task}")
+    parts = dict(re.findall(r"<h2>(.+?)</h2>\n(.+?)(?=<h2>|</body>)", html, re.DOTALL))
+    assert list(parts) == ["Labels", "Scores", "Areas, in % of the picture", "Samples", "Slowest", "Failures"]
+    assert re.sub("<.+?>", " ", parts["Labels"]).split()[-8:] == ["car", "2", "1", "0.91", "tree", "0", "0", "-"]
+    assert bars(parts["Scores"]) == {"0.90": 1, "0.95": 1}
+    assert bars(parts["Areas, in % of the picture"]) == {"0.3": 1, "10": 1}
+    assert "data:image/jpeg;base64," in parts["Samples"]
+    assert "2 car" in parts["Samples"]
+    assert "name of 3" in parts["Slowest"]
+    assert "0.53" in parts["Slowest"]
+    assert "image_unreachable" in parts["Failures"]
+    assert "Its host sleeps." in parts["Failures"]
+
+
+def bars(part: str) -> dict[str, int]:
+    """The bars of a histogram that are any: upper edge to count."""
+    drawn, edges = part.split('<div class="edges">')
+    counts = [int(count or 0) for count in re.findall(r"<span>(\d*)</span>", drawn)]
+    named = re.findall(r"<span>(.+?)</span>", edges)
+    return {edge: count for edge, count in zip(named, counts, strict=True) if count}
 
 
 def test_a_report_shows_names_as_they_are_and_runs_nothing_in_them(journal: Journal):
