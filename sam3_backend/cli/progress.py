@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from typing import Self
 
 LINE_EVERY_S = 30.0
+STEADY_S = 600.0
+"""The time left is reckoned from this long: predictions of a slow model arrive a minute apart."""
 
 
 class BulkProgress:
-    """Shows how many tasks are done, how fast, until when, and what failed. Thread-safe; use in a ``with`` block."""
+    """Shows how many tasks are done, how fast, until when, and what failed. Thread-safe; use in a ``with`` block.
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    Args:
+        console: Where; standard error by default.
+        line_every_s: Seconds between lines where that is no terminal.
+    """
+
+    def __init__(self, console: Console | None = None, line_every_s: float = LINE_EVERY_S) -> None:
+        self._console = console or Console(stderr=True)
+        self._line_every_s = line_every_s
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -33,6 +41,7 @@ class BulkProgress:
             TimeRemainingColumn(elapsed_when_finished=False),
             TextColumn("[red]{task.fields[failures]}"),
             console=self._console,
+            speed_estimate_period=STEADY_S,
         )
         self._task = self._bar.add_task("reading tasks", total=None, rate="", failures="")
         self._lock = threading.Lock()
@@ -43,6 +52,7 @@ class BulkProgress:
     def listing(self, tasks: int) -> None:
         """So many tasks are listed by now."""
         self._bar.update(self._task, completed=tasks)
+        self._tell(f"{tasks} tasks read")
 
     def working(self, total: int) -> None:
         """All are listed; so many wait."""
@@ -64,14 +74,21 @@ class BulkProgress:
     def _show(self) -> None:
         with self._lock:
             done = self._written + self._failures.total()
-            rate = f"{done / max(1e-9, time.monotonic() - self._began_s):.2f}/s"
+            per_s = done / max(1e-9, time.monotonic() - self._began_s)
+            rate = f"{per_s:.2f}/s"
             failures = ", ".join(f"{count} {code}" for code, count in self._failures.most_common())
-            is_due = not self._console.is_terminal and time.monotonic() - self._told_s > LINE_EVERY_S
-            if is_due:
-                self._told_s = time.monotonic()
+            left = timedelta(seconds=round((self._total - done) / per_s)) if done else "unknown"
         self._bar.update(self._task, completed=done, rate=rate, failures=failures)
-        if is_due:
-            sys.stderr.write(f"{done} of {self._total}, {rate}{', failed: ' + failures if failures else ''}\n")
+        said = f"{done} of {self._total}, {rate}, time left {left}"
+        self._tell(f"{said}, failed: {failures}" if failures else said)
+
+    def _tell(self, said: str) -> None:
+        """Say a line, where that is no terminal and the last one was a while ago."""
+        with self._lock:
+            if self._console.is_terminal or time.monotonic() - self._told_s < self._line_every_s:
+                return
+            self._told_s = time.monotonic()
+        self._console.out(said, highlight=False)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
