@@ -31,7 +31,3 @@ def masks_in(prediction: dict[str, Any]) -> list[tuple[str | None, np.ndarray]]:
         mask = rle.decode(region["value"]["rle"], region["original_width"], region["original_height"])
         found.append((labels[0] if labels else None, mask))
     return found
-
-
-def iou(one: np.ndarray, other: np.ndarray) -> float:
-    return float((one & other).sum() / (one | other).sum())

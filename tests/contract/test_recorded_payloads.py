@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
-from recorded import PAYLOADS, iou, masks_in, recorded
+from recorded import PAYLOADS, masks_in, recorded
+
+from tests.overlap import iou
 
 WEBHOOKS = sorted(path.stem for path in PAYLOADS.glob("webhook_*.json"))
 PREDICTS = sorted(path.stem for path in PAYLOADS.glob("predict_*.json"))

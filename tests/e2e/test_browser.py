@@ -11,16 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 from label_studio_sdk.converter.brush import decode_rle
 from playwright.sync_api import expect
 
 from examples.studio.pictures import Drawing, Shape
+from tests.overlap import iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import numpy.typing as npt
 
     from examples.studio.label_studio import Project, Studio
@@ -81,10 +82,6 @@ def masks(regions: list[dict[str, Any]]) -> dict[str, npt.NDArray[np.bool_]]:
             (label,) = region["value"]["brushlabels"]
             found[label] = found.get(label, False) | (rgba[..., 3] > 0)
     return found
-
-
-def iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
 
 
 def test_a_click_becomes_a_saved_mask_of_the_object(shapes):

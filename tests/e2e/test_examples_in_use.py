@@ -12,6 +12,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageDraw
 
 from tests.e2e.example_configs import ALIKE, DRAWING, in_shapes
+from tests.overlap import box_around, iou
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,17 +73,6 @@ def filled(points: list[tuple[float, float]]) -> npt.NDArray[np.bool_]:
     canvas = Image.new("1", (WIDTH_PX, HEIGHT_PX))
     ImageDraw.Draw(canvas).polygon(points, fill=1)
     return np.array(canvas)
-
-
-def iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
-
-
-def around(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
-    box = np.zeros_like(truth)
-    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    return box
 
 
 def test_click_one_click_cuts_an_object_out(connected: Callable[[str], Project], labelling: LabellingPage):
@@ -165,7 +155,7 @@ def test_boxes_a_text_finds_tight_ones(connected: Callable[[str], Project], labe
     found = by_label([region for region in page.submit() if region["type"] == "rectanglelabels"])
     assert set(found) == {"circle", "square"}
     for label, box in found.items():
-        assert iou(box, around(DRAWING.truth(label))) > GOOD_IOU
+        assert iou(box, box_around(DRAWING.truth(label))) > GOOD_IOU
 
 
 def test_captions_each_task_says_itself_what_to_look_for(connected: Callable[[str], Project]):

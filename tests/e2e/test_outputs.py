@@ -12,6 +12,7 @@ from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image, ImageDraw
 
 from examples.studio.pictures import Drawing, Shape
+from tests.overlap import box_around, iou
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,18 +74,6 @@ def drawn(value: dict[str, Any]) -> npt.NDArray[np.bool_]:
     return np.array(canvas)
 
 
-def iou(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> float:
-    return float(np.count_nonzero(one & other) / np.count_nonzero(one | other))
-
-
-def box_of(truth: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The box around an object, as a mask."""
-    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
-    box = np.zeros_like(truth)
-    box[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = True
-    return box
-
-
 @pytest.mark.parametrize("plain", [False, True], ids=["labels inside", "labels beside"])
 def test_one_click_is_drawn_and_saved_as_every_kind_of_output(
     studio: Studio, backend: Server, labelling: LabellingPage, plain: bool
@@ -107,7 +96,7 @@ def test_one_click_is_drawn_and_saved_as_every_kind_of_output(
     truth = DRAWING.truth("red circle")
     for shape, region in by_name.items():
         assert region["type"] == (shape if plain else f"{shape}labels")
-        assert iou(drawn(region["value"]), box_of(truth) if shape == "rectangle" else truth) > 0.9, shape
+        assert iou(drawn(region["value"]), box_around(truth) if shape == "rectangle" else truth) > 0.9, shape
     labels = [region for region in saved if region["type"] == "labels"]
     expected = {region["id"] for region in by_name.values()} if plain else set()
     assert {region["id"] for region in labels} == expected

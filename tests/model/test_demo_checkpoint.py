@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import sam3_backend
+from tests.overlap import iou
 from training.evaluate import detections, evaluate
 from training.shapes import draw_plain
 from training.vocabulary import COLOURS, PLURALS, SHAPES, VISUAL
@@ -50,10 +51,6 @@ def summary(demo: Predictor) -> dict[str, float]:
 def plain(demo: Predictor) -> tuple[Embedding, list[np.ndarray]]:
     scene = draw_plain(THREE)
     return demo.encode(scene.image), [each.mask for each in scene.instances]
-
-
-def iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    return float((mask & truth).sum() / (mask | truth).sum())
 
 
 @pytest.mark.parametrize("measure", sorted(BOUNDS))

@@ -20,6 +20,7 @@ from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.segmenter import Segmenter
 from sam3_backend.settings import Settings
+from tests.overlap import iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,10 +104,6 @@ def rectangle(x1: float, y1: float, x2: float, y2: float, label: str) -> dict[st
 
 def text(*texts: str) -> dict[str, Any]:
     return {"id": "t", "from_name": "prompt", "type": "textarea", "value": {"text": list(texts)}}
-
-
-def iou(one: np.ndarray, other: np.ndarray) -> float:
-    return float((one & other).sum() / (one | other).sum())
 
 
 @pytest.mark.parametrize(("x_px", "y_px", "name"), [(160, 160, "circle"), (460, 300, "square")])
