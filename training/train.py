@@ -108,3 +108,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train(Plan(**arguments))
+
+
+if __name__ == "__main__":
+    main()
