@@ -1,12 +1,16 @@
 """Putting tensors from a file into a network, once, without ever holding two copies.
 
 Files are memory-mapped and the network is built on the meta device, so that a tensor exists only after it is read,
-and is converted on its way. Anything missing or left over is an error that names it.
+and is converted on its way; what was read of the file then leaves memory. Anything missing or left over is an error that
+names it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import mmap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,11 +41,14 @@ def build(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -
         CheckpointError: A tensor is missing, unexpected, or has another shape than the architecture says.
     """
     network = require_fit_of(checkpoint)
+    files = _mapped_files()
 
     def placed(name: str, tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
-            return tensor.to(device)
-        return tensor.to(device, torch.float32 if name.startswith(FLOAT32_PARTS) else dtype)
+        precise = torch.float32 if name.startswith(FLOAT32_PARTS) else dtype
+        converted = tensor.to(device, precise if tensor.is_floating_point() else tensor.dtype)
+        if converted is not tensor:
+            _let_go(tensor, files)
+        return converted
 
     state = {name: placed(name, tensor) for name, tensor in checkpoint.tensors.items()}
     network.load_state_dict(state, strict=True, assign=True)
@@ -105,6 +112,24 @@ def fingerprint(checkpoint: Checkpoint) -> str:
         for probe in (flat[:count], flat[middle : middle + count], flat[-count:]):
             digest.update(probe.clone().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _mapped_files() -> list[range]:
+    """Addresses at which this process sees files; none on systems that do not list them."""
+    listing = Path("/proc/self/maps")
+    if not listing.exists():
+        return []
+    fields = (line.split(maxsplit=5) for line in listing.read_text().splitlines())
+    spans = (span.split("-") for span, _, _, _, inode, *_ in fields if inode != "0")
+    return [range(int(start, 16), int(end, 16)) for start, end in spans]
+
+
+def _let_go(tensor: Tensor, files: list[range]) -> None:
+    """Drop a file's pages from memory; whoever reads them again gets them from the file. Nothing if in no file."""
+    first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (tensor.data_ptr() + tensor.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if first < end and any(first in file and end <= file.stop for file in files):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
 
 
 def _restore_buffers(network: Any, device: torch.device) -> None:
