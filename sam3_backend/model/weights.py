@@ -1,8 +1,8 @@
 """Putting tensors from a file into a network, once, without ever holding two copies.
 
 Files are memory-mapped and the network is built on the meta device, so that a tensor exists only after it is read,
-and is converted on its way; what was read of the file then leaves memory. Anything missing or left over is an error that
-names it.
+and is converted on its way; what was read of the file then leaves memory. Anything missing or left over is an error
+that names it.
 """
 
 from __future__ import annotations
