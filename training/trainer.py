@@ -108,7 +108,7 @@ class Trainer:
         rng = random.Random(f"{plan.seed} {self.worker} {number}")  # noqa: S311
         torch.manual_seed(rng.getrandbits(60))
         tokens_only = done < plan.tokens_only
-        pictures = _pictures(plan, self.worker, number, plan.batch * (2 if tokens_only else 1))
+        pictures = _pictures(plan, self.network.sizes, self.worker, number, plan.batch * (2 if tokens_only else 1))
         losses: Log = {}
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=torch.bfloat16 == FAST_DTYPE):
             loss = self._encoder_loss(pictures, losses) if tokens_only else self._loss(pictures, rng, losses)
@@ -193,10 +193,10 @@ def _start(plan: Plan) -> Network:
     network = Network(sizes)
     if plan.init is not None:
         lost = warm_start(network, plan.init)
-        soften_if_hard(network, _pictures(plan, worker=-1, step=0, count=8).pixels)
+        soften_if_hard(network, _pictures(plan, sizes, worker=-1, step=0, count=8).pixels)
         log.info("started from %s; not taken over: %s", plan.init.name, lost or "nothing")
     else:
-        network.whiten_patches(_pictures(plan, worker=-1, step=0, count=64).pixels)
+        network.whiten_patches(_pictures(plan, sizes, worker=-1, step=0, count=64).pixels)
     return _refreshed(network, plan)
 
 
@@ -212,9 +212,9 @@ def _saved(plan: Plan) -> dict[str, Any] | None:
     return torch.load(path, weights_only=True) if plan.resume and path.exists() else None
 
 
-def _pictures(plan: Plan, worker: int, step: int, count: int) -> Pictures:
+def _pictures(plan: Plan, sizes: Sizes, worker: int, step: int, count: int) -> Pictures:
     first = ((plan.seed * 64 + worker + 1) * 10_000_000) + step * count
-    return draw_pictures(range(first, first + count), plan.settings, plan.sizes.image_px, plan.sizes.low_res)
+    return draw_pictures(range(first, first + count), plan.settings, sizes.image_px, sizes.low_res)
 
 
 def _tokenizer(directory: Path) -> CLIPTokenizer:

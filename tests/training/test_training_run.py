@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +47,17 @@ def test_a_run_can_be_resumed(trained: Path) -> None:
     assert state["done"] == 1.0
     assert state["step"] == 3
     assert all(torch.isfinite(value).all() for value in state["average"])
+
+
+def test_the_command_goes_on_with_a_run(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    state = torch.load(run / "state.pt", weights_only=True)
+    torch.save({**state, "done": 0.0}, run / "state.pt")
+    wanted = ["--steps", "1", "--batch", "2", "--masked", "1", "--clicked", "1", "--objects", "2"]
+    command = [sys.executable, "-m", "training.train", "--out", str(run), "--resume", "--workers", "1", *wanted]
+    subprocess.run(command, check=True)
+    assert torch.load(run / "state.pt", weights_only=True)["step"] > state["step"]
+    assert (run / "model.safetensors").read_bytes() != (trained / "model.safetensors").read_bytes()
 
 
 def test_an_export_says_how_large_it_is(trained: Path) -> None:
