@@ -17,6 +17,7 @@ from sam3_backend import Predictor
 from sam3_backend.errors import CheckpointError, SettingsError
 from sam3_backend.model.checkpoint import DEMO_DIRECTORY, open_checkpoint
 from sam3_backend.model.hub import download
+from sam3_backend.model.published_layout import read_published
 from tests.local_http import serve
 
 if TYPE_CHECKING:
@@ -151,6 +152,22 @@ def test_a_truncated_published_file_is_damaged(tmp_path: Path) -> None:
     assert "damaged or incomplete" in _complaint(path)
 
 
+def test_whichever_byte_is_wrong_the_complaint_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "sam3.pt"
+    torch.save({"detector.a": torch.zeros(4)}, path)
+    content = path.read_bytes()
+    pickled = content.index(b"data.pkl") + len("data.pkl")
+    complaints = []
+    for place in range(pickled, pickled + 300):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            read_published(path)
+        except CheckpointError as fault:
+            complaints.append(fault.message)
+    assert len(complaints) > 50
+    assert all("\n" not in each for each in complaints)
+
+
 class _Payload:
     """Unpickling it would create a file."""
 
@@ -179,8 +196,9 @@ def test_another_models_file_is_refused_with_what_it_holds(tmp_path: Path) -> No
     path = tmp_path / "resnet.pt"
     torch.save({"conv1.weight": torch.zeros(1)}, path)
     assert "conv1.weight" in _complaint(path)
-    torch.save([torch.zeros(1)], path)
-    assert "does not hold a dictionary of tensors" in _complaint(path)
+    for other in ([torch.zeros(1)], {0: torch.zeros(1)}, {"detector.a": 1}):
+        torch.save(other, path)
+        assert "does not hold a dictionary of tensors" in _complaint(path)
 
 
 def test_a_sam_3_1_file_is_recognised(tmp_path: Path) -> None:
