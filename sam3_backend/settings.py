@@ -6,6 +6,7 @@ names every bad value at once.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -93,6 +94,14 @@ class Settings(BaseSettings):
     def _capitals(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("host")
+    @classmethod
+    def _host_alone(cls, value: str) -> str:
+        try:
+            return str(ipaddress.IPv6Address(value)) if ":" in value else value
+        except ValueError as fault:
+            raise ValueError("must be a name or an address alone, without port or brackets, such as ::1") from fault
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: SecretStr | None) -> SecretStr | None:
@@ -118,6 +127,12 @@ class Settings(BaseSettings):
         if (value is None) != (info.data.get("basic_auth_user") is None):
             raise ValueError("must be set together with BASIC_AUTH_USER, or neither of them")
         return value
+
+    @property
+    def own_url(self) -> str:
+        """Where this server answers on this machine; where it listens on every interface, its loopback address."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @classmethod
     def from_environment(cls, **overrides: object) -> Settings:

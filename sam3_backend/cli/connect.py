@@ -171,8 +171,7 @@ def _connection(api: LabelStudioApi, project: int, url: str) -> dict[str, Any] |
 def _own_url(settings: Settings) -> str:
     if settings.port == 0:
         raise BackendError("PORT is 0, so nobody knows where the backend answers: give --backend-url.")
-    host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host  # noqa: S104
-    return f"http://{host}:{settings.port}"
+    return settings.own_url
 
 
 def _with_advice(said: str) -> str:

@@ -152,9 +152,8 @@ def _port(settings: Settings) -> Finding:
 def _is_ours(settings: Settings) -> bool:
     import httpx
 
-    host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host  # noqa: S104
     try:
-        answer = httpx.get(f"http://{host}:{settings.port}/health", timeout=1.0).json()
+        answer = httpx.get(f"{settings.own_url}/health", timeout=1.0, trust_env=False).json()
     except (httpx.HTTPError, ValueError):
         return False
     return isinstance(answer, dict) and answer.get("model_class") == "SAM3"

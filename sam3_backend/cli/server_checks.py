@@ -44,8 +44,7 @@ def look_at_server(settings: Settings, project: int | None = None) -> Iterator[F
     """
     import httpx
 
-    host = "127.0.0.1" if settings.host in {"", "0.0.0.0", "::"} else settings.host  # noqa: S104
-    url, password = f"http://{host}:{settings.port}", settings.basic_auth_pass
+    url, password = settings.own_url, settings.basic_auth_pass
     auth = (settings.basic_auth_user or "", password.get_secret_value()) if password else None
     with httpx.Client(base_url=url, auth=auth, timeout=PATIENCE_S, trust_env=False) as server:
         began = time.perf_counter()

@@ -15,11 +15,13 @@ from sam3_backend import cli
 from sam3_backend.answer import Answer
 from sam3_backend.cli import COMMANDS, doctor
 from sam3_backend.cli.serve import describe_settings
+from sam3_backend.cli.server_checks import look_at_server
 from sam3_backend.errors import CheckpointError
 from sam3_backend.label_studio import rle
 from sam3_backend.masks import Mask, ScoredMask
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.settings import Settings
+from tests.local_http import content, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -240,6 +242,18 @@ class TestDoctor:
         shown = capsys.readouterr().out
         assert part in shown
         assert shown.count("wrong") == 1
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+    def test_finds_no_server_where_none_runs(self, host: str) -> None:
+        nobody = Settings(host=host, port=9)
+        assert not doctor._is_ours(nobody)
+        assert [each.verdict for each in look_at_server(nobody)] == ["advice"]
+
+    def test_asks_its_own_server_without_a_proxy(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        with serve() as server:
+            server.routes["/health"] = content(b'{"model_class": "SAM3"}', "application/json")
+            assert doctor._is_ours(Settings(port=int(server.base.rpartition(":")[2])))
 
     def test_advises_credentials_on_an_open_port(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

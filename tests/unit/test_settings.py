@@ -69,6 +69,27 @@ def test_an_address_of_label_studio_may_have_a_port_and_a_path(monkeypatch: pyte
     assert Settings.from_environment().label_studio_url == "http://[::1]:8080/studio"
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9090"),
+        ("0.0.0.0", "http://127.0.0.1:9090"),  # noqa: S104
+        ("annotator", "http://annotator:9090"),
+        ("::1", "http://[::1]:9090"),
+        ("::", "http://[::1]:9090"),
+    ],
+)
+def test_the_server_knows_where_it_answers_on_this_machine(host: str, url: str) -> None:
+    assert Settings(host=host).own_url == url
+
+
+@pytest.mark.parametrize("host", ["[::1]", "127.0.0.1:9090", "http://annotator"])
+def test_a_host_is_named_without_port_brackets_and_scheme(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("HOST", host)
+    with pytest.raises(SettingsError, match="HOST: must be a name or an address alone"):
+        Settings.from_environment()
+
+
 def test_secrets_are_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "BASIC_AUTH_PASS": "hunter2",
