@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONNECTS_WITHIN_S = 60.0
+CONNECT = "import ray, sys\ntry: ray.init(sys.argv[1])\nexcept Exception as fault: print(fault)"
+"""Connects to a cluster, or writes why that cannot be."""
 
 
 @contextmanager
@@ -38,8 +40,10 @@ def ray_cluster() -> Iterator[None]:
     except ImportError as fault:
         raise SettingsError("--engine ray needs Ray. In a clone of this project: pip install '.[ray]'") from fault
     try:
-        reach(get_ray_address_from_environment(None, None))
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        # Left to itself, Ray would go to where a cluster of this machine was last, even if that is gone.
+        address = get_ray_address_from_environment("local", None)
+        reach(address)
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except SettingsError:
         raise
     except Exception as fault:  # Ray raises Exception itself, too
@@ -51,7 +55,7 @@ def ray_cluster() -> Iterator[None]:
         ray.shutdown()
 
 
-def reach(address: str | None, within_s: float = CONNECTS_WITHIN_S) -> None:
+def reach(address: str, within_s: float = CONNECTS_WITHIN_S) -> None:
     """See whether there is a Ray at an address, HOST:PORT; what looks otherwise is for Ray to read.
 
     Connecting cannot be given up from inside, so that another process tries it first, which can be killed.
@@ -63,16 +67,20 @@ def reach(address: str | None, within_s: float = CONNECTS_WITHIN_S) -> None:
     Raises:
         SettingsError: There is none.
     """
-    host, _, port = (address or "").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host or "://" in host or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), within_s).close()
-        attempt = [sys.executable, "-c", "import sys, ray; ray.init(sys.argv[1])", str(address)]
-        subprocess.run(attempt, capture_output=True, timeout=within_s, check=False)  # noqa: S603 - its own Python
-    except (OSError, subprocess.TimeoutExpired) as fault:
-        why = fault.strerror or str(fault) if isinstance(fault, OSError) else f"tried for {within_s:.0f} s"
+        command = [sys.executable, "-c", CONNECT, address]
+        tried = subprocess.run(command, capture_output=True, text=True, timeout=within_s, check=False)  # noqa: S603
+        why = " ".join(tried.stdout.split()).rstrip(".")
+    except OSError as fault:
+        why = fault.strerror or str(fault)
+    except subprocess.TimeoutExpired:
+        why = f"tried for {within_s:.0f} s"
+    if why:
         raise SettingsError(
-            f"No Ray answers at {address}: {why}. Start that cluster, or set RAY_ADDRESS to the HOST:PORT of another "
-            "one, or to local for a Ray of this machine alone."
-        ) from fault
+            f"No Ray answers at {address}: {why}. Start that cluster, set RAY_AUTH_TOKEN to its token if it has one, "
+            "or RAY_ADDRESS to the HOST:PORT of another one; without RAY_ADDRESS it is a Ray of this machine alone."
+        )
