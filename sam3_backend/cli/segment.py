@@ -100,7 +100,7 @@ def _region(each: ScoredMask) -> dict[str, Any]:
     return {
         "label": each.label,
         "score": each.score,
-        "box_xyxy": list(each.box_xyxy_px),
+        "box_xyxy": list(each.mask.box_xyxy_px),
         "area_px": each.mask.area_px,
         "ls_rle": rle.encode_mask(each.mask),
         "coco_rle": rle.encode_coco(each.mask),
@@ -177,7 +177,7 @@ def _tell(answer: Answer, checkpoint: str, notice: str | None, *, is_json_on_std
     console = Console(stderr=is_json_on_stdout, highlight=False)
     table = Table("label", "score", "box x1, y1, x2, y2", "area in px")
     for each in answer.found:
-        corners = ", ".join(f"{corner:.1f}" for corner in each.box_xyxy_px)
+        corners = ", ".join(str(corner) for corner in each.mask.box_xyxy_px)
         table.add_row(each.label or "", f"{each.score:.3f}", corners, f"{each.mask.area_px:,}")
     if answer.found:
         console.print(table)

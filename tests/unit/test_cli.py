@@ -115,7 +115,7 @@ class TestSegment:
         (region,) = written["regions"]
         assert region.keys() == {"label", "score", "box_xyxy", "area_px", "ls_rle", "coco_rle"}
         assert (region["label"], region["score"], region["area_px"]) == ("car", 0.875, 40 * 70)
-        assert region["box_xyxy"] == [50.25, 20.0, 119.5, 60.0]
+        assert region["box_xyxy"] == [50, 20, 120, 60]  # what the mask covers, whatever the detector drew
         assert np.array_equal(rle.decode(region["ls_rle"], WIDTH_PX, HEIGHT_PX), found().mask.to_array())
         assert region["coco_rle"] == rle.encode_coco(found().mask)
 
