@@ -233,6 +233,16 @@ def test_a_checkpoint_that_is_not_there_ends_the_server_with_one_line() -> None:
     assert "/nowhere/sam3.pt" in lines[0]
 
 
+def test_a_loaded_server_has_little_to_look_through_for_garbage() -> None:
+    script = (
+        "import gc; from sam3_backend.server.assembly import build_app; from sam3_backend.settings import Settings;"
+        "app = build_app(Settings()); print(gc.get_freeze_count(), len(gc.get_objects()))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    frozen, watched = map(int, done.stdout.split())
+    assert frozen > 100_000 > 100 * watched
+
+
 def test_every_bad_setting_is_named_at_once() -> None:
     code, lines = failing_start(DTYPE="int3", THREADS="none")
     assert code == 1
