@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sam3_backend.answer import Answer, AnswerOptions
-from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed
+from sam3_backend.errors import BackendError, InvalidRequest, ModelFailed, Superseded
 from sam3_backend.label_studio import regions
 from sam3_backend.label_studio.newest import NewestRequests
 from sam3_backend.label_studio.tasks import labelled_task
@@ -131,7 +131,8 @@ class Predictions:
         try:
             found = self._regions(task, request, deadline)
         except BackendError as fault:
-            logger.warning("Project %s: %s: %s", number_of(request.project), fault.code, fault.message)
+            level = logging.INFO if isinstance(fault, Superseded) else logging.WARNING
+            logger.log(level, "Project %s: %s: %s", number_of(request.project), fault.code, fault.message)
             logger.debug("Cause", exc_info=fault)
             return self.failed(fault, request)
         except Exception:  # one task must not take the others down, whatever happened to it

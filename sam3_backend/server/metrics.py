@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from sam3_backend.embeddings.store import StoreStatistics
+from sam3_backend.errors import Superseded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,9 @@ class Metrics:
             "sam3_stage_seconds", "Wall time of a stage of a task.", ["stage"], buckets=STAGE_SECONDS, registry=registry
         )
         self._failures = Counter("sam3_failures", "Requests and tasks that failed.", ["code"], registry=registry)
+        self._superseded = Counter(
+            "sam3_superseded", "Prompts that a newer one replaced before they were answered.", registry=registry
+        )
         self._running = Gauge(
             "sam3_predictions_running",
             "Predict requests being answered.",
@@ -91,8 +95,11 @@ class Metrics:
         self._stage_seconds.labels(stage).observe(seconds)
 
     def count_failure(self, code: str) -> None:
-        """Count one failed request or task by its error code."""
-        self._failures.labels(code).inc()
+        """Count one failed request or task by its error code; an annotator who clicks fast is no failure."""
+        if code == Superseded.code:
+            self._superseded.inc()
+        else:
+            self._failures.labels(code).inc()
 
     def prediction_started(self) -> None:
         """One more predict request is being answered."""

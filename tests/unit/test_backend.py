@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sam3_backend.answer import Answer, AnswerOptions
-from sam3_backend.errors import ImageUnreachable, InvalidLabelConfig, InvalidPrompt, InvalidRequest
+from sam3_backend.errors import ImageUnreachable, InvalidLabelConfig, InvalidPrompt, InvalidRequest, Superseded
 from sam3_backend.images import PictureLocation
 from sam3_backend.label_studio import rle
 from sam3_backend.label_studio.backend import LabelStudioBackend
@@ -143,6 +143,16 @@ def test_failed_tasks_are_counted_by_code():
     segmenter = Halves(faults={"b": ImageUnreachable("x"), "c": RuntimeError("x")})
     LabelStudioBackend(segmenter, Neighbours(), FACTS, counted.append).predict(batch("a", "b", "c"))
     assert sorted(counted) == ["image_unreachable", "model_failed"]
+
+
+@pytest.mark.parametrize(("fault", "level"), [(Superseded("newer"), "INFO"), (ImageUnreachable("gone"), "WARNING")])
+def test_the_log_warns_of_failures_and_not_of_quick_clicks(
+    caplog: pytest.LogCaptureFixture, fault: Exception, level: str
+):
+    with caplog.at_level("INFO"):
+        backend(Halves({"a": fault})).predict(batch("a"))
+    (line,) = (each for each in caplog.records if each.name.endswith("predictions"))
+    assert line.levelname == level
 
 
 def test_a_task_without_picture_fails_alone():

@@ -36,6 +36,13 @@ def test_failures_are_counted_by_code() -> None:
     assert 'sam3_failures_total{code="image_unreachable"} 1.0' in lines(counts)
 
 
+def test_a_superseded_prompt_is_no_failure() -> None:
+    counts = Metrics()
+    counts.count_failure("superseded")
+    assert "sam3_superseded_total 1.0" in lines(counts)
+    assert not any(line.startswith("sam3_failures_total{") for line in lines(counts))
+
+
 def test_the_stores_running_totals_are_not_counted_twice() -> None:
     counts = Metrics()
     totals = [StoreStatistics(hits=3, joined=1, fetched=0, made=2, kept=2, kept_bytes=100)]
