@@ -75,14 +75,14 @@ def _warm(project: Project, parts: Parts, access: LabelStudioAccess) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sam3_backend.label_studio.projects import task_pages
+    from sam3_backend.label_studio.selection import Selection, pages
 
     console = Console(stderr=True)
     failures: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress, ThreadPoolExecutor(PARALLEL_TASKS) as pool:
         bar = progress.add_task("pictures", total=project.tasks)
-        for page in task_pages(access.api(None), project.number):
+        for page in pages(access.api(None), project.number, Selection()):
             for failure in pool.map(lambda task: _prepare(task, project, parts, access), page):
                 progress.advance(bar)
                 if failure:

@@ -1,19 +1,15 @@
-"""A project's tasks, read page by page through Label Studio's API."""
+"""What Label Studio's API says of a project."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sam3_backend.errors import LabelStudioError
 from sam3_backend.label_studio.label_config import LabelConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
     from sam3_backend.label_studio.api import LabelStudioApi
-
-PAGE_SIZE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +41,3 @@ def read_project(api: LabelStudioApi, number: int) -> Project:
         return Project(number, answer["title"], LabelConfig.parse(answer["label_config"]), answer["task_number"])
     except (KeyError, TypeError) as fault:
         raise LabelStudioError(f"Label Studio's description of project {number} lacks {fault}.") from fault
-
-
-def task_pages(api: LabelStudioApi, number: int) -> Iterator[list[Mapping[str, Any]]]:
-    """All tasks of a project, page by page, each as Label Studio describes it.
-
-    Raises:
-        LabelStudioError: Label Studio does not answer.
-    """
-    page, seen, total = 1, 0, 1
-    while seen < total:
-        answer = api.get("/api/tasks/", project=number, page=page, page_size=PAGE_SIZE, fields="task_only")
-        tasks, total = answer["tasks"], answer["total"]
-        if not tasks:  # some were deleted while we read
-            return
-        yield tasks
-        seen += len(tasks)
-        page += 1

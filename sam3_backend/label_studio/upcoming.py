@@ -73,6 +73,12 @@ def upcoming_tasks(api: LabelStudioApi, task: OpenTask, count: int) -> list[Mapp
     behind = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number", "value": task.task_id}
     query = {"filters": {"conjunction": "and", "items": [UNFINISHED, behind]}, "ordering": ["tasks:id"]}
     answer = api.get(
-        "/api/tasks/", project=project_id, page=1, page_size=count, fields="task_only", query=json.dumps(query)
+        "/api/tasks/",
+        project=project_id,
+        page=1,
+        page_size=count,
+        fields="task_only",
+        include="id,data",
+        query=json.dumps(query),
     )
     return list(answer["tasks"])

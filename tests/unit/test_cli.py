@@ -13,11 +13,14 @@ from PIL import Image
 
 from sam3_backend import cli
 from sam3_backend.answer import Answer
-from sam3_backend.cli import COMMANDS, doctor
+from sam3_backend.cli import COMMANDS, doctor, warm
 from sam3_backend.cli.serve import describe_settings
 from sam3_backend.cli.server_checks import look_at_server
+from sam3_backend.embeddings.store import StoreStatistics
 from sam3_backend.errors import CheckpointError
 from sam3_backend.label_studio import rle
+from sam3_backend.label_studio.label_config import LabelConfig
+from sam3_backend.label_studio.projects import Project
 from sam3_backend.masks import Mask, ScoredMask
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.settings import Settings
@@ -261,6 +264,29 @@ class TestDoctor:
         monkeypatch.setenv("HOST", "0.0.0.0")  # noqa: S104
         assert cli.main(["doctor"]) == 0
         assert "BASIC_AUTH_USER" in capsys.readouterr().out
+
+
+class TestWarm:
+    def test_asks_label_studio_for_no_more_of_a_task_than_its_picture_takes(self) -> None:
+        config = """<View><Image name="i" value="$image"/>
+          <BrushLabels name="b" toName="i"><Label value="car"/></BrushLabels></View>"""
+        tasks = [{"id": number, "data": {"image": f"{number}.png"}, "total_annotations": 1} for number in (1, 2)]
+        asked: list[dict[str, Any]] = []
+        prepared: list[str] = []
+
+        def get(_path: str, **query: Any) -> Any:
+            asked.append(query)
+            return {"tasks": tasks, "total": len(tasks)}
+
+        parts = SimpleNamespace(
+            segmenter=SimpleNamespace(prepare=lambda location, _terms: prepared.append(location)),
+            store=SimpleNamespace(statistics=lambda: StoreStatistics(made=2), flush=lambda: None),
+        )
+        access = SimpleNamespace(api=lambda _: SimpleNamespace(get=get), locate=lambda uri, **_: uri)
+        project = Project(7, "City", LabelConfig.parse(config), tasks=2)
+        assert warm._warm(project, parts, access) == 0  # type: ignore[arg-type]
+        assert sorted(prepared) == ["1.png", "2.png"]
+        assert [(each["project"], each["include"]) for each in asked] == [(7, "id,data,total_annotations")]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2].rstrip("_"))

@@ -73,7 +73,7 @@ def test_the_pictures_behind_an_open_task_are_looked_at_with_the_least_priority(
         asked = parse_qs(urlsplit(server.seen[-1].path).query)
     assert prepared.urls == [f"{server.base}/data/upload/1/b.png", f"{server.base}/data/upload/1/c.png"]
     assert prepared.priorities == {Priority.WARM}
-    assert (asked["project"], asked["page_size"]) == (["16"], ["2"])
+    assert (asked["project"], asked["page_size"], asked["include"]) == (["16"], ["2"], ["id,data"])
     behind = json.loads(asked["query"][0])["filters"]["items"][1]
     assert (behind["operator"], behind["value"]) == ("greater", 7)
 
