@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     label_studio_url: str | None = Field(None, description="Where Label Studio answers, as seen from this server.")
     label_studio_api_key: SecretStr | None = Field(None, description="Legacy token or personal access token.")
 
-    model_checkpoint: str = Field("demo", description="Hub id, directory, sam3.pt file, or 'demo'.")
+    model_checkpoint: str = Field("demo", description="Hub id, hub id@revision, directory, sam3.pt file, or 'demo'.")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$", description="auto, cpu, cuda, cuda:N or mps.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: float16 on CUDA, bfloat16 on CPUs that compute in it, else float32."

@@ -1,7 +1,7 @@
 """Finding a checkpoint, whatever form it was published in, and opening it.
 
 A name is ``demo`` (shipped with this package), a directory in transformers' layout, a ``.pt`` file in Meta's layout,
-or a hub id. Knows files and their faults; does not build networks.
+or a hub id, with or without a revision. Knows files and their faults; does not build networks.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 DEMO = "demo"
 DEMO_DIRECTORY = Path(str(resources.files("sam3_backend") / "demo"))
 PUBLISHED_FILE = "sam3.pt"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Checkpoint:
     """An opened checkpoint.
 
     Attributes:
-        name: For people: "demo", a hub id, a directory's or file's name.
+        name: For people: "demo", a hub id with its revision if one was named, a directory's or file's name.
         architecture: Its dimensions.
         tensors: By the parameter names of ``Sam3Network``; views of memory-mapped files.
         tokens: Its tokenizer.
@@ -73,7 +73,8 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
     """Find and open a checkpoint by its name.
 
     Args:
-        checkpoint: "demo", a directory, a ``.pt`` file, or a hub id such as "facebook/sam3".
+        checkpoint: "demo", a directory, a ``.pt`` file, or a hub id such as "facebook/sam3" or, at a commit,
+            tag or branch, "facebook/sam3@<revision>".
         hf_token: Hugging Face token with access to it.
         offline: Never ask the hub; use what is already in its cache.
 
@@ -87,13 +88,13 @@ def open_checkpoint(checkpoint: str, *, hf_token: str | None = None, offline: bo
         return _open_directory(path.resolve().name, path)
     if path.is_file():
         return _open_file(path)
-    if _HUB_ID.fullmatch(checkpoint) and not checkpoint.endswith((".pt", ".pth", ".safetensors")):
+    if _HUB_NAME.fullmatch(checkpoint) and not checkpoint.endswith((".pt", ".pth", ".safetensors")):
         from sam3_backend.model.hub import download  # huggingface_hub is slow to import and seldom needed
 
         return _open_directory(checkpoint, download(checkpoint, token=hf_token, offline=offline))
     raise CheckpointError(
         f"There is no checkpoint '{checkpoint}': no such directory or file, and it is not a hub id like "
-        "'facebook/sam3'. Set MODEL_CHECKPOINT to one of these, or to 'demo'."
+        "'facebook/sam3' or 'facebook/sam3@<revision>'. Set MODEL_CHECKPOINT to one of these, or to 'demo'."
     )
 
 

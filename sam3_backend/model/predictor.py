@@ -87,7 +87,8 @@ class Predictor:
         """Load a checkpoint.
 
         Args:
-            checkpoint: "demo", a directory, a ``sam3.pt``, or a hub id such as "facebook/sam3".
+            checkpoint: "demo", a directory, a ``sam3.pt``, or a hub id such as "facebook/sam3" or, at a commit,
+                tag or branch, "facebook/sam3@<revision>".
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             dtype: "auto", "float32", "bfloat16" or "float16".
             hf_token: Hugging Face token with access to the checkpoint.

@@ -263,6 +263,14 @@ def test_a_hub_that_refuses_says_what_to_do(
         assert hub.seen[0].headers["authorization"] == "Bearer hf_wrong"
 
 
+def test_a_revision_that_does_not_exist_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with serve() as hub:
+        hub.routes["/api/models/some/model/revision/v9"] = _answer(404, "RevisionNotFound")
+        with pytest.raises(CheckpointError, match="some/model has no revision 'v9'"):
+            download("some/model@v9", token=None, offline=False, endpoint=hub.base)
+
+
 def test_no_network_is_told_apart_from_no_permission() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -274,6 +282,8 @@ def test_no_network_is_told_apart_from_no_permission() -> None:
 def test_offline_without_the_files_says_so() -> None:
     with pytest.raises(CheckpointError, match="HF_HUB_OFFLINE forbids"):
         open_checkpoint("some/model", offline=True)
+    with pytest.raises(CheckpointError, match="some/model@v9 is not on this machine"):
+        open_checkpoint("some/model@v9", offline=True)
 
 
 def test_a_device_or_precision_that_does_not_exist_names_the_variable() -> None:

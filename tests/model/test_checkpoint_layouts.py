@@ -171,3 +171,21 @@ def test_a_config_of_an_older_transformers_describes_the_same_network() -> None:
         old, published = Sam3Network(Architecture.from_json(config)), Sam3Network(Architecture.published())
     require_fit(old.state_dict(), published.state_dict())
     assert old.architecture.detector.vision_config.backbone_config.rope_parameters["rope_theta"] == 10000.0
+
+
+@pytest.mark.parametrize("revision", ["v1", "refs/pr/2", "0" * 40])
+def test_a_pinned_checkpoint_stays_what_it_was_when_its_branch_moves_on(
+    revision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    cached, old, new = tmp_path / "models--some--model", "0" * 40, "1" * 40
+    for commit, threshold in ((old, 0.25), (new, 0.75)):
+        shutil.copytree(DEMO_DIRECTORY, cached / "snapshots" / commit)
+        (cached / "snapshots" / commit / "sam3_backend.json").write_text(f'{{"default_threshold": {threshold}}}')
+    for name, commit in (("v1", old), ("refs/pr/2", old), ("main", new)):
+        reference = cached / "refs" / name
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        reference.write_text(commit)
+    pinned = open_checkpoint(f"some/model@{revision}", offline=True)
+    assert (pinned.name, pinned.tuning.default_threshold) == (f"some/model@{revision}", 0.25)
+    assert open_checkpoint("some/model", offline=True).tuning.default_threshold == 0.75
