@@ -30,7 +30,7 @@ LOOKS = (0.1, 0.25, 0.5, 1.0)
 """At what parts of the pictures the memory is looked at."""
 FULL_AT = 0.5
 """From this part of the pictures on, everything that is bounded is full. The masks that further clicks refine come
-last: 64 MiB of them, two of 36 KiB for each picture on the demo checkpoint, are full after 911 pictures."""
+last: 64 MiB of them, two of 64 KiB for each picture on the demo checkpoint, are full after 512 pictures."""
 EMBEDDING_MEMORY_BYTES = 64 * 1024**2
 MOST_GROWTH_MIB = 16.0
 """Noise of the allocator; the embeddings of a thousand pictures, kept by mistake, would be fifty times as much."""
