@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STUDIO_VENV := .studio/venv
 PIP_FLAGS := --quiet --disable-pip-version-check --no-input
+# `make CONSTRAINTS= serve` takes the newest versions instead, for a Python that these are not built for.
+CONSTRAINTS := --constraint constraints.txt
 
 .PHONY: help serve test lint unit studio bench bench-full clean debian-parts
 
@@ -50,14 +52,14 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || ./scripts/debian_parts python3-venv
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(BIN)/python
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV): 5 GB (PyTorch), about two minutes the first time"
-	@$(BIN)/pip install $(PIP_FLAGS) --editable .
+	@$(BIN)/pip install $(PIP_FLAGS) $(CONSTRAINTS) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(VENV)/installed
+$(VENV)/installed-dev: pyproject.toml constraints.txt $(VENV)/installed
 	@echo "Installing what the tests and checks need"
-	@$(BIN)/pip install $(PIP_FLAGS) --editable '.[dev]'
+	@$(BIN)/pip install $(PIP_FLAGS) $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 # Label Studio's dependencies contradict ours, so it gets an environment of its own.

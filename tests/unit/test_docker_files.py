@@ -66,6 +66,12 @@ class TestDockerfile:
             assert ("apt-get install" in command) == ("--no-install-recommends" in command)
             assert command.count("pip install") == command.count("--no-cache-dir")
 
+    def test_installs_the_versions_that_were_tested(self, path: Path) -> None:
+        installs = re.findall(r"pip install (.*?)(?: &&|$)", "\n".join(arguments(path, "RUN")), flags=re.MULTILINE)
+        assert len(installs) >= 2
+        for options in installs:
+            assert "--constraint constraints.txt" in options or "--no-deps --force-reinstall ." in options
+
     def test_copies_only_what_is_there_and_not_ignored(self, path: Path) -> None:
         allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
         for given in arguments(path, "COPY"):
