@@ -23,7 +23,7 @@ from sam3_backend.errors import (
 from sam3_backend.images.inline import read_data_uri
 from sam3_backend.images.location import PictureLocation, Validators, is_within, redact
 from sam3_backend.images.network import ConnectionBroke, Deadline, HttpTransport
-from sam3_backend.images.picture import Picture, PictureFile, read_picture_file
+from sam3_backend.images.picture import PictureFile, read_picture_file
 
 if TYPE_CHECKING:
     from sam3_backend.settings import Settings
@@ -80,8 +80,8 @@ class PictureLoader:
             allow_private_hosts=settings.image_allow_private_hosts,
         )
 
-    def load(self, location: PictureLocation) -> Picture:
-        """Fetch and decode a picture.
+    def download(self, location: PictureLocation, unless: Validators | None = None) -> Download | None:
+        """Fetch a picture's file, or None where it is still the version that ``unless`` names.
 
         Raises:
             ImageForbidden: The address is one this server must not fetch from.
@@ -91,17 +91,6 @@ class PictureLoader:
             InvalidRequest: The address is not one.
             LabelStudioError: Label Studio does not give a token for the authorization.
         """
-        return self.fetch(location).decode()
-
-    def fetch(self, location: PictureLocation) -> PictureFile:
-        """Fetch a picture without making its pixels. Raises as ``load``."""
-        download = self.download(location)
-        if download is None:
-            raise RuntimeError("an unconditional download gave no file")
-        return download.file
-
-    def download(self, location: PictureLocation, unless: Validators | None = None) -> Download | None:
-        """Fetch a picture's file, or None where it is still the version that ``unless`` names. Raises as ``load``."""
         if location.is_inline:
             body: _Body | None = _Body(read_data_uri(location, self._max_bytes), Validators())
         else:

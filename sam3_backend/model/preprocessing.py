@@ -103,8 +103,3 @@ def squeezed(rgb: npt.NDArray[np.uint8], input_size_px: int) -> torch.Tensor:
 def normalised(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
     """(1, 3, S, S) uint8 to float32 in [-1, 1] on the device."""
     return (pixels.to(device).float() / 255 - 0.5) / 0.5
-
-
-def to_network_input(rgb: npt.NDArray[np.uint8], input_size_px: int, device: torch.device) -> torch.Tensor:
-    """Resize and normalise; see ``squeezed`` and ``normalised``."""
-    return normalised(squeezed(rgb, input_size_px), device)

@@ -87,14 +87,14 @@ def test_upload_opens_with_the_token_of_the_introduction(
 ) -> None:
     (task_id,) = project.upload({"ä b+%#&.png": png(11)})
     location = introduced.locate(image_of(studio, task_id), project="project", task_id=task_id)
-    assert loader.load(location).width_px == 11
+    assert loader.download(location).file.decode().width_px == 11
 
 
 def test_upload_opens_with_a_personal_access_token(studio: Studio, project: Project, loader: PictureLoader) -> None:
     (task_id,) = project.upload({"a.png": png(11)})
     access = LabelStudioAccess(url=studio.url, api_key=studio.personal_access_token)
     location = access.locate(image_of(studio, task_id), project=None, task_id=task_id)
-    assert loader.load(location).width_px == 11
+    assert loader.download(location).file.decode().width_px == 11
     assert location.authorization is not None
     assert location.authorization().startswith("Bearer ")
 
@@ -110,7 +110,9 @@ def test_local_storage_opens(
     studio.call("POST", f"/api/storages/localfiles/{storage['id']}/sync")
     (task,) = studio.call("GET", "/api/tasks/", params={"project": project.id, "fields": "all"})["tasks"]
     for uri in (task["data"]["image"], studio.url + task["data"]["image"]):
-        assert loader.load(introduced.locate(uri, project="project", task_id=task["id"])).width_px == 13
+        assert (
+            loader.download(introduced.locate(uri, project="project", task_id=task["id"])).file.decode().width_px == 13
+        )
 
 
 def test_signed_address_of_a_bucket_opens_without_the_token(
@@ -120,7 +122,7 @@ def test_signed_address_of_a_bucket_opens_without_the_token(
     (task_id,) = project.add_tasks([{"image": "s3://bucket/a/key one.png"}])
     location = introduced.locate("s3://bucket/a/key one.png", project="project", task_id=task_id)
     asked_before = len(bucket.seen)
-    assert PictureLoader(allow_private_hosts=True).load(location).width_px == 17
+    assert PictureLoader(allow_private_hosts=True).download(location).file.decode().width_px == 17
     (asked,) = bucket.seen[asked_before:]
     assert "X-Amz-Signature" in asked.path
     assert "authorization" not in asked.headers
@@ -133,7 +135,7 @@ def test_signed_address_inside_the_own_network_is_refused(
     (task_id,) = project.add_tasks([{"image": "s3://bucket/a/key one.png"}])
     location = introduced.locate("s3://bucket/a/key one.png", project="project", task_id=task_id)
     with pytest.raises(ImageForbidden, match="IMAGE_ALLOW_PRIVATE_HOSTS"):
-        loader.load(location)
+        loader.download(location)
 
 
 def test_bucket_opens_through_label_studio(
@@ -142,7 +144,7 @@ def test_bucket_opens_through_label_studio(
     connect_bucket(project, bucket, presign=False)
     (task_id,) = project.add_tasks([{"image": "s3://bucket/a/key one.png"}])
     location = introduced.locate("s3://bucket/a/key one.png", project="project", task_id=task_id)
-    assert loader.load(location).width_px == 17
+    assert loader.download(location).file.decode().width_px == 17
 
 
 def test_refusals_say_what_to_do(
@@ -151,7 +153,7 @@ def test_refusals_say_what_to_do(
     (task_id,) = project.upload({"a.png": png(11)})
     stranger = LabelStudioAccess(url=studio.url, api_key="nonsense")
     with pytest.raises(ImageForbidden, match="LABEL_STUDIO_API_KEY"):
-        loader.load(stranger.locate(image_of(studio, task_id), project=None, task_id=task_id))
+        loader.download(stranger.locate(image_of(studio, task_id), project=None, task_id=task_id))
     for uri in ("s3://unconnected/a.png", "/data/local-files/?d=missing/a.png"):
         with pytest.raises(ImageUnreachable, match="still connected"):
-            loader.load(introduced.locate(uri, project="project", task_id=task_id))
+            loader.download(introduced.locate(uri, project="project", task_id=task_id))

@@ -11,7 +11,7 @@ import torch
 from tiny import TINY
 
 from sam3_backend import Predictor
-from sam3_backend.model.preprocessing import to_network_input
+from sam3_backend.model.preprocessing import normalised, squeezed
 from training.batches import to_prompts
 from training.concepts import Concept
 from training.network import Network
@@ -41,7 +41,7 @@ class Both:
         self.image = draw(11).image
         self.embedding: Embedding = self.predictor.encode(self.image)
         with torch.no_grad():
-            pixels = to_network_input(self.image, TINY.image_px, torch.device("cpu"))
+            pixels = normalised(squeezed(self.image, TINY.image_px), torch.device("cpu"))
             self.views: Views = view(self.network, pixels, 1, 1)
 
 

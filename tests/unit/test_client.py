@@ -263,7 +263,7 @@ class TestKnowledge:
 class TestTokens:
     def test_legacy_token_opens_an_upload(self, studio: LocalServer, loader: PictureLoader) -> None:
         access = introduced(studio.base)
-        loader.load(access.locate("/data/upload/1/a.png", project=PROJECT, task_id=7))
+        loader.download(access.locate("/data/upload/1/a.png", project=PROJECT, task_id=7))
         assert studio.seen[0].headers["authorization"] == f"Token {LEGACY}"
 
     def test_personal_access_token_is_exchanged_once(self, studio: LocalServer, loader: PictureLoader) -> None:
@@ -271,7 +271,9 @@ class TestTokens:
         access = LabelStudioAccess(url=studio.base, api_key=PAT)
 
         def fetch(_: int) -> int:
-            return loader.load(access.locate("/data/upload/1/a.png", project=None, task_id=7)).width_px
+            return (
+                loader.download(access.locate("/data/upload/1/a.png", project=None, task_id=7)).file.decode().width_px
+            )
 
         with ThreadPoolExecutor(8) as threads:
             assert list(threads.map(fetch, range(16))) == [3] * 16
@@ -300,7 +302,9 @@ class TestTokens:
         studio.routes["/api/token/refresh"] = access_tokens()
         studio.routes["/data/upload/1/a.png"] = in_turn(status(401), content(picture()))
         access = LabelStudioAccess(url=studio.base, api_key=PAT)
-        assert loader.load(access.locate("/data/upload/1/a.png", project=None, task_id=7)).width_px == 3
+        assert (
+            loader.download(access.locate("/data/upload/1/a.png", project=None, task_id=7)).file.decode().width_px == 3
+        )
         assert [request.method for request in studio.seen] == ["POST", "GET", "POST", "GET"]
 
     def test_pasted_access_token_is_sent_as_it_is(self) -> None:
@@ -336,13 +340,13 @@ class TestTokens:
         studio.routes["/api/token/refresh"] = answer
         access = LabelStudioAccess(url=studio.base, api_key=PAT)
         with pytest.raises(LabelStudioError, match=words) as caught:
-            loader.load(access.locate("/data/upload/1/a.png", project=None, task_id=7))
+            loader.download(access.locate("/data/upload/1/a.png", project=None, task_id=7))
         assert PAT not in str(caught.value)
 
     def test_unreachable_label_studio_is_one_error(self, loader: PictureLoader) -> None:
         access = LabelStudioAccess(url="http://127.0.0.1:1", api_key=PAT)
         with pytest.raises(LabelStudioError, match="does not accept connections"):
-            loader.load(access.locate("/data/upload/1/a.png", project=None, task_id=7))
+            loader.download(access.locate("/data/upload/1/a.png", project=None, task_id=7))
 
     @pytest.mark.parametrize(
         ("settings", "words"),
@@ -357,7 +361,7 @@ class TestTokens:
         studio.routes["/data/upload/1/a.png"] = status(401)
         access = introduced(studio.base, **settings)
         with pytest.raises(ImageForbidden, match=words) as caught:
-            loader.load(access.locate("/data/upload/1/a.png", project=PROJECT, task_id=7))
+            loader.download(access.locate("/data/upload/1/a.png", project=PROJECT, task_id=7))
         assert LEGACY not in str(caught.value)
 
     @pytest.mark.parametrize("token", [LEGACY, PAT])
@@ -371,14 +375,14 @@ class TestTokens:
         with serve() as bucket:
             bucket.routes["/bucket/a.png"] = content(picture())
             studio.routes["/tasks/7/presign/"] = redirect(f"{bucket.base}/bucket/a.png?X-Amz-Signature=s")
-            loader.load(introduced(studio.base).locate("s3://bucket/a.png", project=PROJECT, task_id=7))
+            loader.download(introduced(studio.base).locate("s3://bucket/a.png", project=PROJECT, task_id=7))
             assert "authorization" not in bucket.seen[0].headers
         loader.close()
 
     def test_missing_object_is_named_as_the_task_names_it(self, studio: LocalServer, loader: PictureLoader) -> None:
         location = introduced(studio.base).locate("s3://bucket/a.png", project=PROJECT, task_id=7)
         with pytest.raises(ImageUnreachable, match=r"no picture for s3://bucket/a\.png .*storage"):
-            loader.load(location)
+            loader.download(location)
 
     def test_every_error_is_one_the_server_knows(self) -> None:
         with pytest.raises(BackendError):

@@ -273,7 +273,7 @@ def own(server: LocalServer, path: str, authorization: Any = None, base_path: st
 class TestDownload:
     def test_picture_of_label_studio_comes_with_its_token(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/data/upload/1/a b.png".replace(" ", "%20")] = content(encoded())
-        picture = loader.load(own(host, "/data/upload/1/a%20b.png?x=%2F"))
+        picture = loader.download(own(host, "/data/upload/1/a%20b.png?x=%2F")).file.decode()
         assert picture.width_px == WIDTH_PX
         assert host.seen[0].path == "/data/upload/1/a%20b.png?x=%2F"
         assert host.seen[0].headers["authorization"] == "Token t"
@@ -283,33 +283,33 @@ class TestDownload:
         for path in ("/a.png", "/r", "/missing", "/a.png"):
             if path == "/missing":
                 with pytest.raises(ImageUnreachable):
-                    loader.load(own(host, path))
+                    loader.download(own(host, path))
             else:
-                loader.load(own(host, path))
+                loader.download(own(host, path))
         assert len({request.connection for request in host.seen}) == 1
 
     def test_many_threads_share_one_loader(self, host: LocalServer, loader: PictureLoader) -> None:
         for number in range(24):
             host.routes[f"/{number}.png"] = content(encoded(Image.new("RGB", (number + 1, 1))))
         with ThreadPoolExecutor(8) as threads:
-            pictures = list(threads.map(lambda n: loader.load(own(host, f"/{n}.png")), range(24)))
+            pictures = list(threads.map(lambda n: loader.download(own(host, f"/{n}.png")).file.decode(), range(24)))
         assert [picture.width_px for picture in pictures] == list(range(1, 25))
 
     def test_compressed_transfer_is_undone(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = content(gzip.compress(encoded()), Content_Encoding="gzip")
-        assert loader.load(own(host, "/a.png")).width_px == WIDTH_PX
+        assert loader.download(own(host, "/a.png")).file.decode().width_px == WIDTH_PX
 
     def test_cookies_are_not_kept(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = content(encoded(), Set_Cookie="sessionid=1")
-        loader.load(own(host, "/a.png"))
-        loader.load(own(host, "/a.png"))
+        loader.download(own(host, "/a.png"))
+        loader.download(own(host, "/a.png"))
         assert "cookie" not in host.seen[1].headers
 
     def test_settings_give_the_limits(self, host: LocalServer) -> None:
         loader = PictureLoader.from_settings(Settings(image_max_bytes=1024))
         host.routes["/a.png"] = content(b"x" * 1025)
         with pytest.raises(ImageTooLarge):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
         loader.close()
 
 
@@ -318,7 +318,7 @@ class TestSlowHosts:
         loader = PictureLoader(timeout_s=0.2)
         host.routes["/a.png"] = never(host)
         with pytest.raises(ImageUnreachable, match=r"nothing came from it for 0\.2 s \(IMAGE_TIMEOUT_S\)"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     @pytest.mark.parametrize("first_bytes", [0, 60])
     def test_dripping_host_is_given_up_at_the_deadline(self, host: LocalServer, first_bytes: int) -> None:
@@ -327,14 +327,14 @@ class TestSlowHosts:
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data
         host.routes["/a.png"] = dripping(host, whole, first_bytes=first_bytes)
         with pytest.raises(ImageUnreachable, match="IMAGE_DOWNLOAD_TIMEOUT_S"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_host_that_does_not_take_connections_is_named(self, loader: PictureLoader) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # bound, but not listening
             url = f"http://127.0.0.1:{taken.getsockname()[1]}/a.png"
             with pytest.raises(ImageUnreachable, match=r"127\.0\.0\.1 does not accept connections"):
-                loader.load(PictureLocation(url, True, None, url))
+                loader.download(PictureLocation(url, True, None, url))
 
     def test_unknown_name_is_named(self, loader: PictureLoader, monkeypatch: pytest.MonkeyPatch) -> None:
         def unknown(*args: object, **options: object) -> None:
@@ -342,21 +342,21 @@ class TestSlowHosts:
 
         monkeypatch.setattr(socket, "getaddrinfo", unknown)
         with pytest.raises(ImageUnreachable, match=r"no host named 'nowhere\.example'"):
-            loader.load(PictureLocation("http://nowhere.example/a.png"))
+            loader.download(PictureLocation("http://nowhere.example/a.png"))
 
     def test_silent_name_server_is_given_up(self, host: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: host.stopping.wait(20) and [])
         with pytest.raises(ImageUnreachable, match="too slow"):
-            PictureLoader(timeout_s=0.1).load(PictureLocation("http://nowhere.example/a.png"))
+            PictureLoader(timeout_s=0.1).download(PictureLocation("http://nowhere.example/a.png"))
 
     def test_broken_connection_gets_a_second_attempt(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = in_turn(hang_up, content(encoded()))
-        assert loader.load(own(host, "/a.png")).width_px == WIDTH_PX
+        assert loader.download(own(host, "/a.png")).file.decode().width_px == WIDTH_PX
 
     def test_second_attempt_is_the_last(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = hang_up
         with pytest.raises(ImageUnreachable, match="broke off the connection"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
         assert len(host.seen) == 2
 
     def test_body_shorter_than_announced_is_not_taken_for_a_picture(
@@ -366,7 +366,7 @@ class TestSlowHosts:
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data) + data[:-5]
         host.routes["/a.bmp"] = dripping(host, whole, first_bytes=len(whole))
         with pytest.raises(ImageUnreachable, match="before everything had arrived"):
-            loader.load(own(host, "/a.bmp"))
+            loader.download(own(host, "/a.bmp"))
 
 
 class TestLimits:
@@ -374,23 +374,23 @@ class TestLimits:
         whole = b"HTTP/1.1 200 OK\r\nContent-Length: 100001\r\n\r\n"
         host.routes["/a.png"] = dripping(host, whole, first_bytes=len(whole))
         with pytest.raises(ImageTooLarge, match=r"more than 100,000 bytes \(IMAGE_MAX_BYTES\)"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_size_that_was_not_announced_is_counted(self, host: LocalServer, loader: PictureLoader) -> None:
         whole = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 100_001
         host.routes["/a.png"] = dripping(host, whole, first_bytes=len(whole))
         with pytest.raises(ImageTooLarge):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_compressed_size_does_not_fool_the_limit(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = content(gzip.compress(b"x" * 100_001), Content_Encoding="gzip")
         with pytest.raises(ImageTooLarge):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_pixel_limit_holds_for_downloads(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = content(huge_png_header())
         with pytest.raises(ImageTooLarge, match="60000 x 60000"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
 
 class TestAnswers:
@@ -409,7 +409,7 @@ class TestAnswers:
     ) -> None:
         host.routes["/a.png"] = status(code)
         with pytest.raises(error, match=words):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     @pytest.mark.parametrize(
         ("code", "error"), [(401, ImageForbidden), (404, ImageUnreachable), (503, ImageUnreachable)]
@@ -419,23 +419,25 @@ class TestAnswers:
     ) -> None:
         host.routes["/a.png"] = status(code)
         with pytest.raises(error, match=f"HTTP {code}"):
-            open_loader.load(PictureLocation(f"{host.base}/a.png"))
+            open_loader.download(PictureLocation(f"{host.base}/a.png"))
 
     def test_login_page_is_recognised(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = redirect("/user/login/?next=/a.png", 302)
         host.routes["/user/login/"] = content(b"<!DOCTYPE html><title>Log in", "text/html")
         with pytest.raises(ImageUndecodable, match=r"/a\.png: Instead of a picture there came an HTML page \(a login"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_refused_token_is_renewed_once(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = in_turn(status(401), content(encoded()))
-        assert loader.load(own(host, "/a.png", Token("Bearer old", "Bearer new"))).width_px == WIDTH_PX
+        assert (
+            loader.download(own(host, "/a.png", Token("Bearer old", "Bearer new"))).file.decode().width_px == WIDTH_PX
+        )
         assert [request.headers["authorization"] for request in host.seen] == ["Bearer old", "Bearer new"]
 
     def test_token_refused_twice_is_refused(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = status(401)
         with pytest.raises(ImageForbidden):
-            loader.load(own(host, "/a.png", Token("Bearer old", "Bearer new", "Bearer newest")))
+            loader.download(own(host, "/a.png", Token("Bearer old", "Bearer new", "Bearer newest")))
         assert len(host.seen) == 2
 
 
@@ -446,25 +448,25 @@ class TestRedirects:
     ) -> None:
         host.routes["/tasks/1/presign/"] = redirect(f"{other.base}/bucket/a.png?signature=s", code)
         other.routes["/bucket/a.png"] = content(encoded())
-        assert open_loader.load(own(host, "/tasks/1/presign/?fileuri=x")).width_px == WIDTH_PX
+        assert open_loader.download(own(host, "/tasks/1/presign/?fileuri=x")).file.decode().width_px == WIDTH_PX
         assert "authorization" in host.seen[0].headers
         assert "authorization" not in other.seen[0].headers
         assert other.seen[0].path == "/bucket/a.png?signature=s"
 
     def test_token_follows_within_label_studio(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes |= {"/a.png": redirect("data/b.png"), "/data/b.png": content(encoded())}
-        loader.load(own(host, "/a.png"))
+        loader.download(own(host, "/a.png"))
         assert [request.headers["authorization"] for request in host.seen] == ["Token t", "Token t"]
 
     def test_token_does_not_leave_label_studios_path(self, host: LocalServer, open_loader: PictureLoader) -> None:
         host.routes |= {"/ls/a.png": redirect("/wiki/a.png"), "/wiki/a.png": content(encoded())}
-        open_loader.load(own(host, "/ls/a.png", base_path="/ls"))
+        open_loader.download(own(host, "/ls/a.png", base_path="/ls"))
         assert "authorization" not in host.seen[1].headers
 
     def test_trust_does_not_come_back(self, host: LocalServer, other: LocalServer, open_loader: PictureLoader) -> None:
         host.routes |= {"/a.png": redirect(f"{other.base}/back"), "/b.png": content(encoded())}
         other.routes["/back"] = redirect(f"{host.base}/b.png")
-        open_loader.load(own(host, "/a.png"))
+        open_loader.download(own(host, "/a.png"))
         assert "authorization" not in host.seen[1].headers
 
     def test_redirect_to_a_private_address_is_refused(
@@ -473,25 +475,25 @@ class TestRedirects:
         host.routes["/a.png"] = redirect(f"{other.base}/secret.png")
         other.routes["/secret.png"] = content(encoded())
         with pytest.raises(ImageForbidden, match="IMAGE_ALLOW_PRIVATE_HOSTS"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
         assert other.seen == []
 
     @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/a.png", "data:image/png;base64,AAAA"])
     def test_redirect_leads_to_http_alone(self, host: LocalServer, loader: PictureLoader, target: str) -> None:
         host.routes["/a.png"] = redirect(target)
         with pytest.raises(ImageForbidden):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
     def test_redirects_end(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = redirect("/a.png")
         with pytest.raises(ImageUnreachable, match="redirected more than 5 times"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
         assert len(host.seen) == 6
 
     def test_redirect_to_nonsense_is_explained(self, host: LocalServer, loader: PictureLoader) -> None:
         host.routes["/a.png"] = redirect("http://host:port/")
         with pytest.raises(ImageUnreachable, match="not an address"):
-            loader.load(own(host, "/a.png"))
+            loader.download(own(host, "/a.png"))
 
 
 class TestPrivateHosts:
@@ -501,12 +503,12 @@ class TestPrivateHosts:
     def test_loopback_is_refused_in_every_spelling(self, host: LocalServer, loader: PictureLoader, name: str) -> None:
         host.routes["/a.png"] = content(encoded())
         with pytest.raises(ImageForbidden, match="inside this server's own network"):
-            loader.load(PictureLocation(f"http://{name}:{host.port}/a.png"))
+            loader.download(PictureLocation(f"http://{name}:{host.port}/a.png"))
         assert host.seen == []
 
     def test_private_hosts_can_be_allowed(self, host: LocalServer, open_loader: PictureLoader) -> None:
         host.routes["/a.png"] = content(encoded())
-        assert open_loader.load(PictureLocation(f"{host.base}/a.png")).width_px == WIDTH_PX
+        assert open_loader.download(PictureLocation(f"{host.base}/a.png")).file.decode().width_px == WIDTH_PX
 
     @pytest.mark.parametrize(
         ("address", "is_public", "is_reachable_inside"),
@@ -553,7 +555,7 @@ class TestPrivateHosts:
 
         monkeypatch.setattr(socket, "getaddrinfo", rebinding)
         host.routes["/a.png"] = content(encoded())
-        open_loader.load(PictureLocation(f"http://pictures.example:{host.port}/a.png"))
+        open_loader.download(PictureLocation(f"http://pictures.example:{host.port}/a.png"))
         assert asked == ["pictures.example"]
         assert host.seen[0].headers["host"] == f"pictures.example:{host.port}"
 
@@ -563,12 +565,12 @@ class TestPrivateHosts:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", host.port))]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
         with pytest.raises(ImageForbidden):
-            loader.load(PictureLocation(f"http://pictures.example:{host.port}/a.png"))
+            loader.download(PictureLocation(f"http://pictures.example:{host.port}/a.png"))
 
     def test_link_local_is_refused_even_to_label_studio(self, loader: PictureLoader) -> None:
         url = "http://169.254.169.254/latest/meta-data/"
         with pytest.raises(ImageForbidden, match="nothing is ever fetched from there"):
-            loader.load(PictureLocation(url, True, None, "http://169.254.169.254"))
+            loader.download(PictureLocation(url, True, None, "http://169.254.169.254"))
 
 
 class TestAddresses:
@@ -581,7 +583,7 @@ class TestAddresses:
             f"data:image/png;base64,{base64.urlsafe_b64encode(encoded()).decode()}",
             "data:image/png," + "".join(f"%{byte:02x}" for byte in encoded()),
         ):
-            assert loader.load(PictureLocation(uri)).width_px == WIDTH_PX
+            assert loader.download(PictureLocation(uri)).file.decode().width_px == WIDTH_PX
 
     @pytest.mark.parametrize(
         ("uri", "error"),
@@ -602,7 +604,7 @@ class TestAddresses:
     )
     def test_bad_address_has_a_clear_error(self, loader: PictureLoader, uri: str, error: type[Exception]) -> None:
         with pytest.raises(error) as caught:
-            loader.load(PictureLocation(uri))
+            loader.download(PictureLocation(uri))
         assert len(str(caught.value)) < 300
 
     def test_messages_and_logs_show_no_secret(
@@ -612,7 +614,7 @@ class TestAddresses:
         host.routes["/a.png"] = redirect(f"{other.base}/bucket/a.png?X-Signature=sesame")
         location = own(host, "/a.png?key=sesame", Token("Token sesame"))
         with pytest.raises(ImageUnreachable) as caught:
-            open_loader.load(location)
+            open_loader.download(location)
         assert "sesame" not in str(caught.value)
         assert "sesame" not in repr(location)
         assert "sesame" not in caplog.text
