@@ -1,14 +1,16 @@
 """Whose turn it is on the device: one model call at a time, the most urgent first.
 
-A call runs in the thread that asked for it; one that nobody wants any more is sent away while it waits. Long work is a
-series of short calls, so that a click never waits for more than the one call that is already running. This module does
-not know what a call does, nor torch.
+All calls run in one thread, the device's own: libraries that compute with several threads keep a set of them for each
+thread that calls, and sets that take turns wake up cold. A call that nobody wants any more is sent away while it waits.
+Long work is a series of short calls, so that a click never waits for more than the one call that is already running.
+This module does not know what a call does, nor torch.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -122,6 +124,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._is_taken = False
         self._waiting: list[_Ticket] = []  # in the order they came
+        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
 
     def run(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
         """Call ``call`` when no other call runs and nobody more urgent waits.
@@ -142,7 +145,7 @@ class Scheduler:
         try:
             if not terms.is_wanted():
                 raise Superseded(SUPERSEDED)
-            return call()
+            return self._device.submit(call).result()
         finally:
             self._pass_on()
 

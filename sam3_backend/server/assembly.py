@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import sam3_backend
 from sam3_backend.composition import Parts, compose, connect
+from sam3_backend.model.scheduler import Terms
 from sam3_backend.server.app import create_app
 from sam3_backend.server.metrics import Metrics
 
@@ -38,7 +39,7 @@ def build_app(settings: Settings, *, workers: int = 1) -> Flask:
     counts = Metrics(is_multiprocess=workers > 1)
     parts = compose(settings, counts.observe_stage)
     counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting)
-    parts.predictor.warm_up()
+    parts.scheduler.run(parts.predictor.warm_up, Terms())
     backend = connect(settings, parts, counts.count_failure, counts.observe_stage)
     facts = _facts(parts, backend.base_version)
     app = create_app(backend, settings=settings, facts=lambda: facts, counts=counts)
