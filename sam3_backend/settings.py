@@ -24,7 +24,7 @@ def let_waiting_threads_sleep() -> None:
     By default they spin for long, which takes the time that the work needs wherever anything else runs beside the
     model, request threads included: 130 pictures took 323 s on two busy cores, and 9 s with threads that sleep. But
     threads that sleep at once are woken for each of a small network's hundreds of operations: a click on the demo
-    checkpoint took 11 to 15 ms over HTTP instead of 7 to 10. Some microseconds of spinning cost neither.
+    checkpoint took 11 to 15 ms over HTTP instead of 7 to 11. Some microseconds of spinning cost neither.
     """
     if "OMP_WAIT_POLICY" in os.environ:
         return
