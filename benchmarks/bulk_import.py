@@ -57,8 +57,6 @@ class Meter:
 
     def stored(self, tasks: int) -> None:
         """So many more are stored."""
-        if not tasks:  # of those sent, so many were there already: none
-            return
         self.written += tasks
         resident_mib = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1024**2
         self.moments.append((self.written, time.perf_counter(), resident_mib))

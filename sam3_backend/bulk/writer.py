@@ -199,7 +199,7 @@ class Writer:
         self._journal.written(each.task.number for each in taken)
         if taken:
             self._other_run.look_again([each.task.number for each in taken])
-        self._tell(len(taken))
+            self._tell(len(taken))
 
     def _refused(self, chunk: list[Done], fault: LabelStudioError) -> None:
         """Label Studio refuses a whole chunk for one task, say one that was deleted: find out which."""
@@ -220,7 +220,8 @@ class Writer:
             return chunk  # still out of reach: sending will say so, and copies are removed at the end
         self._other_run.look_at(numbers, held)
         self._journal.written(held)
-        self._tell(len(held))
+        if held:
+            self._tell(len(held))
         return [each for each in chunk if each.task.number not in held]
 
     def _patiently(self, ask: Callable[[], Result]) -> Result:

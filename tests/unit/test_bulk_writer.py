@@ -184,3 +184,13 @@ def test_an_annotator_who_opens_a_task_is_no_other_run(tmp_path: Path):
     write(studio, opened, done(*range(50)), chunk_tasks=50)
     assert (studio.stored, opened.unsettled()) == (Counter(range(50)), {})
     opened.close()
+
+
+def test_it_tells_how_many_were_written_and_only_when_some_were(journal: Journal):
+    studio, told = FlakyStudio(), []
+    studio.stored[1] = 1  # by an annotator who opened it
+    writer = Writer(studio, journal, chunk_tasks=4, tell=told.append)
+    for each in done(*range(8)):
+        writer.add(each)
+    writer.close()
+    assert told == [1, 3, 4]
