@@ -37,21 +37,21 @@ class ClickHead(nn.Module):
         self.mask_decoder: Any = Sam3TrackerMaskDecoder(architecture.click_decoder)
         self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, width))
 
-    def project(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Click features from the tracker neck's pyramid.
+    @property
+    def projections(self) -> tuple[Any, Any]:
+        """The 1 x 1 convolutions in front of the decoder, for the neck's finest level and the one below it."""
+        return self.mask_decoder.conv_s0, self.mask_decoder.conv_s1
+
+    def without_memory(self, coarse: Tensor) -> Tensor:
+        """The coarsest level as the decoder wants it of a single picture, in float32.
 
         A single picture is a video's first frame: no memory, and the official code says so to the decoder by an
         embedding on the coarsest level.
 
         Args:
-            levels: (1, C, 4g, 4g), (1, C, 2g, 2g), (1, C, g, g).
+            coarse: (B, C, g, g).
         """
-        fine, middle, coarse = (level.float() for level in levels)
-        return (
-            self.mask_decoder.conv_s0(fine),
-            self.mask_decoder.conv_s1(middle),
-            coarse + self.no_memory_embedding.view(1, -1, 1, 1),
-        )
+        return coarse.float() + self.no_memory_embedding.view(1, -1, 1, 1)
 
     def forward(
         self,
