@@ -105,6 +105,7 @@ class Sam3Network(nn.Module):
         self._mask_head = MaskHead(self.detector_model.mask_decoder)
         self._levels = pyramid(self.detector_model.vision_encoder.neck)
         if self.tracker_model is not None:
+            self.tracker_model.settle()
             self._click_levels = pyramid(self.tracker_neck, self.tracker_model.projections)
 
     @property
