@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     logging.getLogger("sam3_backend").setLevel(logging.ERROR)  # the progress bar and the summary say it all
     access = LabelStudioAccess.from_settings(settings)
     project = read_project(access.api(None), options.project)
-    parts = compose(settings)
+    parts = compose(settings, is_awaited=False)
     each_bytes = room_bytes(parts.predictor.encode(np.zeros((8, 8, 3), np.uint8)))  # the same for every picture
     sys.stderr.write(
         f'Project {project.number}, "{project.title}": {project.tasks} tasks. Their embeddings take up to '
