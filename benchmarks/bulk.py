@@ -109,9 +109,16 @@ def pipeline(predictor: Predictor, pictures: list[bytes], url: str, folder: Path
     turns = iter(range(10**6))
 
     def run() -> int:
+        threads = torch.get_num_threads()
+        try:
+            return once(Scheduler(at_once=predictor.pace.spread()))
+        finally:
+            torch.set_num_threads(threads)  # the others have their own ways with them
+
+    def once(scheduler: Scheduler) -> int:
         access = LabelStudioAccess(url=url, api_key="none", timeout_s=30)
         source = KnownPictures(PictureLoader())
-        segmenter = Segmenter(predictor, Scheduler(), EmbeddingStore(MemoryTier(256 * 1024**2)), source)
+        segmenter = Segmenter(predictor, scheduler, EmbeddingStore(MemoryTier(256 * 1024**2)), source)
         predictions = Predictions(segmenter, access, predictor, lambda _code: None, lambda _stage, _seconds: None)
         tasks = [Task(number, {"image": f"/data/upload/1/{number}.jpg"}) for number in range(len(pictures))]
         journal = Journal(folder / f"{next(turns)}.sqlite3", url, "v")

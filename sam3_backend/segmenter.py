@@ -76,6 +76,7 @@ class Segmenter:
         self._observe = observe
         self._refinements = refinements or RefinementStore()
         self._encodes = Together(predictor.encode_each, lambda: predictor.pace.pictures_at_once)
+        self._clicks = Together(predictor.clicks.answer, lambda: predictor.pace.clicks_at_once)
 
     def answer(
         self,
@@ -222,17 +223,9 @@ class Segmenter:
         points = [(*each.xy_px(width_px, height_px), each.is_positive) for each in prompt_set.points]
         box = prompt_set.box.xyxy_px(width_px, height_px) if prompt_set.box else None
 
-        def segment() -> Segmentation:
-            return self._predictor.segment(
-                embedding,
-                points=points or None,
-                box=box,
-                mask_logits=previous,
-                multimask=options.multimask,
-                mask_threshold=options.mask_threshold,
-            )
-
-        result = self._on_device(segment, terms)
+        asked = (points or None, box, previous, options.multimask, options.mask_threshold)
+        click = self._predictor.clicks.question(embedding, *asked)
+        result = self._with_room(lambda: self._scheduler.run_together(self._clicks, click, terms))
         if options.refine:
             self._refinements.put(embedding.key, prompt_set, result.mask_logits[0], options.multimask)
         return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -10,16 +11,21 @@ import torch
 
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model.answers import Drawings, Segmentation
+from sam3_backend.model.device import answering
 from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
-from sam3_backend.model.prompt_inputs import labelled_points, one_box, previous_logits
+from sam3_backend.model.prompt_inputs import labelled_points, logit_of, one_box, previous_logits
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     import numpy.typing as npt
 
     from sam3_backend.embeddings.embedding import Embedding
     from sam3_backend.masks import Mask
+    from sam3_backend.model.architecture import Architecture
     from sam3_backend.model.click_head import ClickHead
+    from sam3_backend.model.pace import Pace
 
     FloatArray = npt.NDArray[np.float32]
 
@@ -69,38 +75,126 @@ class ClickPrompt:
             multimask = xy is not None and len(xy) == 1 and xyxy is None and logits is None
         return cls(xy, labels, xyxy, logits, multimask)
 
+    @property
+    def kind(self) -> tuple[int | bool | None, ...]:
+        """The same for prompts that fit into one pass."""
+        parts = (self.points, self.box, self.mask_logits)
+        return (*(None if each is None else len(each) for each in parts), self.multimask)
 
-def segment(head: ClickHead, embedding: Embedding, prompt: ClickPrompt, *, frame_px: int, cut: float) -> Segmentation:
-    """Answer one prompt.
 
-    Args:
-        head: The decoder.
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One question about one picture.
+
+    Attributes:
         embedding: Of the picture, with ``CLICK_FEATURES``.
-        prompt: The question.
-        frame_px: Side of the square frame that the decoder counts coordinates in.
+        prompt: What is asked.
         cut: Pixels with a higher logit belong to the object.
     """
-    features = [cast("torch.Tensor", embedding.tensors[name]) for name in CLICK_FEATURES]
 
-    def tensor(values: npt.NDArray[np.generic] | None) -> torch.Tensor | None:
+    embedding: Embedding
+    prompt: ClickPrompt
+    cut: float
+
+
+class Clicks:
+    """The click decoder of one predictor.
+
+    Args:
+        head: Loaded; None where the checkpoint has none.
+        name: The checkpoint's name, for messages.
+        pace: How the device is used.
+        architecture: Dimensions.
+    """
+
+    def __init__(self, head: ClickHead | None, name: str, pace: Pace, architecture: Architecture) -> None:
+        self._head = head
+        self._name = name
+        self._pace = pace
+        self._architecture = architecture
+
+    def question(
+        self,
+        embedding: Embedding,
+        points: npt.ArrayLike | None,
+        box: npt.ArrayLike | None,
+        mask_logits: npt.ArrayLike | None,
+        multimask: bool | None,
+        mask_threshold: float,
+    ) -> Click:
+        """What ``Predictor.segment`` is given, checked without the device.
+
+        Raises:
+            InvalidPrompt: No prompt, or one that is out of range.
+        """
+        cut, size_px = logit_of(mask_threshold), self._architecture.low_res_size_px
+        prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, size_px)
+        return Click(embedding, prompt, cut)
+
+    def answer(self, clicks: Sequence[Click]) -> list[Segmentation]:
+        """Answer questions about any pictures; those with prompts of the same kinds and numbers in one pass.
+
+        Args:
+            clicks: The questions.
+
+        Returns:
+            One answer a question, in order; what each would be on its own, up to rounding.
+
+        Raises:
+            InvalidPrompt: There is no click decoder.
+            ModelError: The model failed.
+        """
+        if self._head is None:
+            raise InvalidPrompt(f"The checkpoint {self._name} has no click decoder: use text or exemplars.")
+        alike: defaultdict[object, list[int]] = defaultdict(list)
+        for index, click in enumerate(clicks):
+            alike[click.prompt.kind].append(index)
+        answers: dict[int, Segmentation] = {}
+        with answering("looking for the object"), self._pace.prompting():
+            for indices in alike.values():
+                found = _in_one_pass(self._head, [clicks[each] for each in indices], self._architecture.input_size_px)
+                answers.update(zip(indices, found, strict=True))
+        return [answers[index] for index in range(len(clicks))]
+
+
+def _in_one_pass(head: ClickHead, clicks: Sequence[Click], frame_px: int) -> list[Segmentation]:
+    features = [
+        _joined([cast("torch.Tensor", each.embedding.tensors[name]) for each in clicks]) for name in CLICK_FEATURES
+    ]
+
+    def stacked(values: Sequence[npt.NDArray[np.generic] | None]) -> torch.Tensor | None:
         # A copy: logits that are handed back may be read-only.
-        return None if values is None else torch.tensor(values, device=features[0].device)[None]
+        given = [torch.tensor(each) for each in values if each is not None]
+        return torch.stack(given).to(features[0].device) if given else None
 
-    points, labels, box, logits = map(tensor, (prompt.points, prompt.labels, prompt.box, prompt.mask_logits))
+    prompts = [each.prompt for each in clicks]
+    points, box = stacked([each.points for each in prompts]), stacked([each.box for each in prompts])
     masks, iou_scores = head(
         features,
         None if points is None else points * frame_px,
-        labels,
-        None if box is None else box[0] * frame_px,
-        logits,
-        multimask=prompt.multimask,
+        stacked([each.labels for each in prompts]),
+        None if box is None else box[:, 0] * frame_px,
+        stacked([each.mask_logits for each in prompts]),
+        multimask=prompts[0].multimask,
     )
-    order = iou_scores[0].argsort(descending=True, stable=True)
-    found = masks[0, order].cpu().numpy()
+    order = iou_scores.argsort(dim=1, descending=True, stable=True)
+    scores = iou_scores.gather(1, order).tolist()
+    found = masks.cpu().numpy()
+    return [
+        _segmentation(click, found[index][places], tuple(scores[index]))
+        for index, (click, places) in enumerate(zip(clicks, order.cpu().numpy(), strict=True))
+    ]
+
+
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
+
+
+def _segmentation(click: Click, logits: FloatArray, iou_scores: tuple[float, ...]) -> Segmentation:
     return Segmentation(
-        masks=Drawings(partial(_draw, each, cut, embedding.picture_hw) for each in found),
-        iou_scores=tuple(iou_scores[0, order].tolist()),
-        mask_logits=found.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
+        masks=Drawings(partial(_draw, each, click.cut, click.embedding.picture_hw) for each in logits),
+        iou_scores=iou_scores,
+        mask_logits=logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
     )
 
 

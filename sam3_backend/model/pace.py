@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TEXTS_AT_ONCE = 8
+CLICKS_AT_ONCE = 4
 
 
 class Pace:
@@ -32,13 +33,16 @@ class Pace:
     Attributes:
         texts_at_once: Texts on one picture that go through the network together. One fills a CPU with a large network;
             everything else has room for several.
+        clicks_at_once: Clicks on any pictures that do; likewise.
         pictures_at_once: Pictures that do; 1 until ``try_pictures``.
     """
 
     def __init__(self, device: torch.device, parameters: int) -> None:
         self._device = device
         self._is_small_on_cpu = device.type == "cpu" and is_small(parameters)
-        self.texts_at_once = TEXTS_AT_ONCE if self._is_small_on_cpu or device.type == "cuda" else 1
+        has_room = self._is_small_on_cpu or device.type == "cuda"
+        self.texts_at_once = TEXTS_AT_ONCE if has_room else 1
+        self.clicks_at_once = CLICKS_AT_ONCE if has_room else 1
         self.pictures_at_once = 1
 
     @contextmanager

@@ -8,7 +8,6 @@ threads; who runs when is the scheduler's business.
 from __future__ import annotations
 
 import hashlib
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model import weights
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
-from sam3_backend.model.clicks import CLICK_FEATURES, ClickPrompt, segment
+from sam3_backend.model.clicks import CLICK_FEATURES, Clicks
 from sam3_backend.model.concepts import ConceptPrompt, Concepts
 from sam3_backend.model.device import answering, resolve_device, resolve_dtype
 from sam3_backend.model.pace import Pace
@@ -27,7 +26,7 @@ from sam3_backend.model.prompt_inputs import logit_of
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     from PIL import Image
@@ -52,6 +51,7 @@ class Predictor:
         has_click_decoder: False for checkpoints that answer text and exemplars alone.
         pace: How much the device is given at a time.
         concepts: The detector, for those who measure or test its parts.
+        clicks: The click decoder, for those who have several questions at a time.
     """
 
     max_text_tokens = MAX_TEXT_TOKENS
@@ -62,6 +62,7 @@ class Predictor:
         self.pace = Pace(device, sum(each.numel() for each in network.parameters()))
         tuning, together = checkpoint.tuning, self.pace.texts_at_once
         self.concepts = Concepts(network, checkpoint.tokens, device, at_once=together, max_iou=tuning.mask_nms_iou)
+        self.clicks = Clicks(network.tracker_model, checkpoint.name, self.pace, network.architecture)
         self.name = checkpoint.name
         self.device = str(device)
         self.dtype = str(network.dtype).removeprefix("torch.")
@@ -182,7 +183,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompt = ConceptPrompt.checked(text, exemplars, embedding.picture_hw)
-        with self._answering("looking for the concept"):
+        with answering("looking for the concept"), self.pace.prompting():
             return self.concepts.detect(embedding, [prompt], threshold=threshold, cut=cut)[0]
 
     def detect_each(
@@ -211,7 +212,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompts = [ConceptPrompt.checked(text, None, embedding.picture_hw) for text in texts]
-        with self._answering("looking for the concepts"):
+        with answering("looking for the concepts"), self.pace.prompting():
             return tuple(self.concepts.detect(embedding, prompts, threshold=threshold, cut=cut))
 
     def segment(
@@ -238,13 +239,8 @@ class Predictor:
             InvalidPrompt: No prompt, or one that is out of range.
             ModelError: The model failed.
         """
-        head = self._network.tracker_model
-        if head is None:
-            raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
-        cut = logit_of(mask_threshold)
-        prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, self.low_res_size_px)
-        with self._answering("looking for the object"):
-            return segment(head, embedding, prompt, frame_px=self.input_size_px, cut=cut)
+        click = self.clicks.question(embedding, points, box, mask_logits, multimask, mask_threshold)
+        return self.clicks.answer([click])[0]
 
     def warm_up(self) -> None:
         """Answer one prompt of each kind, so that the first person does not wait for one-time work; find the pace."""
@@ -268,12 +264,6 @@ class Predictor:
         self.concepts.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-    @contextmanager
-    def _answering(self, what: str) -> Iterator[None]:
-        """Answer a prompt; ``answering`` says what may be raised."""
-        with answering(what), self.pace.prompting():
-            yield
 
     def _threshold(self, threshold: float | None) -> float:
         threshold = self.default_threshold if threshold is None else threshold

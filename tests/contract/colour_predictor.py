@@ -32,7 +32,7 @@ class ColourPredictor:
     checkpoint_fingerprint = "c0104125"
     default_threshold = 0.5
     mask_nms_iou = None
-    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1)
+    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1, clicks_at_once=1)
 
     def __init__(self) -> None:
         self.calls = {"encode": 0, "detect": 0, "segment": 0}
@@ -46,6 +46,15 @@ class ColourPredictor:
     def encode_each(self, pictures: Sequence[tuple[np.ndarray, str]]) -> list[Embedding]:
         self.calls["encode"] += len(pictures)
         return [Embedding(self.key(known_as), image.shape[:2], _patches(image)) for image, known_as in pictures]
+
+    @property
+    def clicks(self) -> SimpleNamespace:
+        """Asks ``segment`` one question after another."""
+        names = ("points", "box", "mask_logits", "multimask", "mask_threshold")
+        return SimpleNamespace(
+            question=lambda embedding, *asked: (embedding, dict(zip(names, asked, strict=True))),
+            answer=lambda clicks: [self.segment(embedding, **how) for embedding, how in clicks],
+        )
 
     def make_room(self) -> None:
         """There is always room."""

@@ -75,6 +75,28 @@ class TestClicks:
         assert _iou(refined.masks[0].to_array(), scene[1]["red circle"]) > 0.85
         assert not np.array_equal(refined.mask_logits, demo.segment(embedding, points=clicks).mask_logits)
 
+    def test_clicks_on_several_pictures_are_answered_together_like_one_by_one(
+        self, demo: Predictor, embedding: Embedding, scene: Any
+    ) -> None:
+        turned = demo.encode(np.ascontiguousarray(scene[0][:, ::-1]))
+        logits = demo.segment(embedding, points=[(550, 200)]).mask_logits[0]
+        asked: list[tuple[Any, ...]] = [
+            (embedding, [(200, 200)], None, None, None, 0.5),
+            (embedding, None, CIRCLE_BOX, None, None, 0.5),
+            (turned, [(WIDTH - 200, 200)], None, None, None, 0.5),
+            (embedding, [(550, 200)], None, logits, None, 0.5),
+            (turned, [(WIDTH - 420, 500)], None, None, None, 0.5),
+        ]
+        questions = [demo.clicks.question(*each) for each in asked]
+        together = demo.clicks.answer(questions)
+        for question, answer in zip(questions, together, strict=True):
+            (alone,) = demo.clicks.answer([question])
+            assert answer.iou_scores == pytest.approx(alone.iou_scores, abs=1e-4)
+            np.testing.assert_allclose(answer.mask_logits, alone.mask_logits, atol=1e-3)
+        circle = scene[1]["red circle"]
+        assert _iou(together[0].masks[0].to_array(), circle) > 0.85
+        assert _iou(together[2].masks[0].to_array(), circle[:, ::-1]) > 0.85
+
     def test_one_mask_can_be_asked_for_a_single_click(self, demo: Predictor, embedding: Embedding) -> None:
         assert len(demo.segment(embedding, points=[(200, 200)], multimask=False).masks) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,11 +56,15 @@ class Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._predictor, name)
 
-    def segment(self, *asked: Any, **how: Any) -> Any:
-        self.decodes += 1
-        answer = self._predictor.segment(*asked, **how)
-        self.logits = answer.mask_logits.tobytes()
-        return answer
+    @property
+    def clicks(self) -> Any:
+        return SimpleNamespace(question=self._predictor.clicks.question, answer=self._answer)
+
+    def _answer(self, clicks: Any) -> Any:
+        self.decodes += len(clicks)
+        answers = self._predictor.clicks.answer(clicks)
+        self.logits = answers[-1].mask_logits.tobytes()
+        return answers
 
 
 class Worker:

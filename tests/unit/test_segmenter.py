@@ -33,7 +33,7 @@ def square(x: int, y: int, size: int) -> Mask:
 class RecordingPredictor:
     """Answers texts from a table and clicks with a square; its mask logits count how often they were refined."""
 
-    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1)
+    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1, clicks_at_once=1)
 
     def __init__(self, table: dict[str, list[tuple[Mask, float]]] | None = None) -> None:
         self.table = table or {}
@@ -54,6 +54,15 @@ class RecordingPredictor:
         self.encoded += [content_hash for _, content_hash in pictures]
         self.passes.append(len(pictures))
         return [Embedding(self.key(each), image.shape[:2], {"vit": image}) for image, each in pictures]
+
+    @property
+    def clicks(self) -> SimpleNamespace:
+        """Asks ``segment`` one question after another."""
+        names = ("points", "box", "mask_logits", "multimask", "mask_threshold")
+        return SimpleNamespace(
+            question=lambda embedding, *asked: (embedding, dict(zip(names, asked, strict=True))),
+            answer=lambda clicks: [self.segment(embedding, **how) for embedding, how in clicks],
+        )
 
     def make_room(self) -> None:
         self.rooms_made += 1
@@ -316,7 +325,7 @@ def test_memory_that_stays_full_is_said_so_and_the_next_request_is_answered() ->
 
 def test_texts_go_through_the_model_together_where_the_device_gains_from_it() -> None:
     class Batching(RecordingPredictor):
-        pace = SimpleNamespace(texts_at_once=2, pictures_at_once=1)
+        pace = SimpleNamespace(texts_at_once=2, pictures_at_once=1, clicks_at_once=1)
 
         def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
             batches.append(texts)
@@ -332,7 +341,7 @@ def test_texts_go_through_the_model_together_where_the_device_gains_from_it() ->
 
 def test_texts_that_do_not_fit_together_are_asked_one_by_one() -> None:
     class Crowded(RecordingPredictor):
-        pace = SimpleNamespace(texts_at_once=8, pictures_at_once=1)
+        pace = SimpleNamespace(texts_at_once=8, pictures_at_once=1, clicks_at_once=1)
 
         def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
             raise ModelOutOfMemory("full")
@@ -387,7 +396,7 @@ def test_an_annotator_who_opens_the_last_picture_of_a_batch_is_served_next() -> 
 
 def test_pictures_of_a_batch_are_looked_at_together_where_the_device_gains_from_it() -> None:
     crowd = Crowd()
-    crowd.predictor.pace = SimpleNamespace(texts_at_once=1, pictures_at_once=3)
+    crowd.predictor.pace = SimpleNamespace(texts_at_once=1, pictures_at_once=3, clicks_at_once=1)
     asked = [crowd.asks(f"batch {number}", Terms(Priority.BULK)) for number in range(4)]
     crowd.go()
     assert [len(each.result().found) for each in asked] == [1] * 4
