@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.redis import RedisTier
+from sam3_backend.embeddings.refinement_store import RefinementStore
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import KnownPictures, PictureLoader
 from sam3_backend.label_studio.backend import LabelStudioBackend
@@ -41,12 +42,14 @@ class Parts:
         predictor: The loaded model.
         scheduler: Whose turn it is on the model's device.
         store: Where embeddings are found.
+        refinements: Where the mask logits before a further click are found.
         segmenter: The use case over all of them.
     """
 
     predictor: Predictor
     scheduler: Scheduler
     store: EmbeddingStore
+    refinements: RefinementStore
     segmenter: Segmenter
 
     @property
@@ -82,9 +85,10 @@ def compose(
     )
     scheduler = Scheduler()
     store = EmbeddingStore(MemoryTier(settings.embedding_memory_bytes), tier, DeviceTransfer(predictor.device))
+    refinements = RefinementStore(shared=tier)
     pictures = pictures or KnownPictures(PictureLoader.from_settings(settings))
-    segmenter = Segmenter(predictor, scheduler, store, pictures, observe)
-    return Parts(predictor, scheduler, store, segmenter)
+    segmenter = Segmenter(predictor, scheduler, store, pictures, observe, refinements)
+    return Parts(predictor, scheduler, store, refinements, segmenter)
 
 
 def connect(

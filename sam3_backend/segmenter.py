@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sam3_backend.answer import Answer, AnswerOptions, Timings, choose
-from sam3_backend.embeddings.refinement import RefinementMemory
+from sam3_backend.embeddings.refinement_store import RefinementStore
 from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
 from sam3_backend.model.scheduler import SharedTerms, Terms
@@ -57,6 +57,7 @@ class Segmenter:
         store: Where embeddings are found.
         pictures: Fetches pictures by location.
         observe: Called with a stage's name and its seconds, for metrics.
+        refinements: Where the mask logits before a further point are found; None to keep them in this process alone.
     """
 
     def __init__(
@@ -66,13 +67,14 @@ class Segmenter:
         store: EmbeddingStore,
         pictures: PictureSource,
         observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
+        refinements: RefinementStore | None = None,
     ) -> None:
         self._predictor = predictor
         self._scheduler = scheduler
         self._store = store
         self._pictures = pictures
         self._observe = observe
-        self._refinements = RefinementMemory()
+        self._refinements = refinements or RefinementStore()
 
     def answer(
         self,
@@ -239,16 +241,17 @@ class Segmenter:
     ) -> npt.NDArray[np.float32] | None:
         """Mask logits as they were before the last point was placed; None where it was the first.
 
-        What is not remembered is decoded again, so that an answer never depends on what happens to be remembered.
+        What no tier remembers is decoded again, so that an answer never depends on what happens to be remembered.
         """
         earlier = _without_last_point(prompt_set)
         if earlier is None:
             return None
-        remembered = self._refinements.get(embedding.key, earlier, options.multimask)
-        if remembered is not None:
-            return remembered
-        before: npt.NDArray[np.float32] = self._segment(embedding, earlier, options, terms).mask_logits[0]
-        return before
+        return self._refinements.get_or_make(
+            embedding.key,
+            earlier,
+            options.multimask,
+            lambda: self._segment(embedding, earlier, options, terms).mask_logits[0],
+        )
 
     def _on_device(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
         """Make a model call in its turn; where memory runs out, make room and try once more."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sam3_backend.label_studio.client import LabelStudioAccess
     from sam3_backend.label_studio.projects import Project
 
-PUSHED_OUT = {"lru": "what was used longest ago", "lfu": "what was used least", "ttl": "what was written first"}
+PUSHED_OUT = {"lru": "what was used longest ago", "lfu": "what was used least", "ttl": "what expires first"}
 """What a full Redis makes room with, by the end of its policy's name."""
 PARALLEL_TASKS = 4
 """While one picture is at the model, the next ones are downloaded and the last ones are written to Redis."""

@@ -1,1 +1,1 @@
-"""Embeddings and where they are kept."""
+"""Embeddings and refinements, and where they are kept."""

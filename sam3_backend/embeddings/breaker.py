@@ -29,6 +29,11 @@ class Breaker:
         self._pause_s = 0.0
         self._ask_again_at = 0.0
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the service answered last time."""
+        return self._pause_s == 0
+
     def allows(self) -> bool:
         """Whether to ask the service now. Of all callers at a pause's end only one is told to."""
         with self._lock:

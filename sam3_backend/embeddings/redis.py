@@ -1,4 +1,6 @@
-"""The second tier: embeddings shared by all workers through Redis. Only this module and ``redis_access`` know Redis.
+"""The second tier: embeddings and refinements shared by all workers through Redis.
+
+Only this module, ``redis_access`` and ``redis_room`` know Redis.
 
 Redis slow, full, down or restarted means slower, never wrong, and never an error: every fault here is counted, logged
 once, and treated as a miss; after a fault nobody asks for a while. One that answers and only takes nothing is still
@@ -15,7 +17,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.exceptions import LockError, RedisError, ResponseError
 
@@ -31,9 +33,14 @@ if TYPE_CHECKING:
 
     from sam3_backend.embeddings.codec import HostEmbedding
     from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
+    from sam3_backend.embeddings.refinement import Refinement, RefinementKey
 
 logger = logging.getLogger(__name__)
 
+Stored = TypeVar("Stored")
+
+REFINEMENT_TTL_S = 3600
+"""Who refines an object places its next point within minutes, be it after a break; then the logits only take room."""
 LEASE_S = 5.0
 """A worker that dies while it encodes keeps the others waiting for at most this long; one that lives renews it."""
 LONGEST_WAIT_S = 90.0
@@ -65,7 +72,7 @@ class Lease:
 
 
 class RedisTier:
-    """Embeddings in Redis, and the leases that keep two workers from encoding the same picture.
+    """Embeddings and refinements in Redis, and the leases that keep two workers from encoding the same picture.
 
     Args:
         url: Its address; see ``redis_access.connect``.
@@ -85,19 +92,26 @@ class RedisTier:
 
     def get(self, key: EmbeddingKey) -> HostEmbedding | None:
         """The embedding of ``key``, or None."""
-        value = self._ask(lambda: self._value(_name(key)), None)
+        return self._get(_name(key), lambda value: codec.from_bytes(value, key))
+
+    def get_refinement(self, key: RefinementKey) -> Refinement | None:
+        """The refinement of ``key``, or None."""
+        return self._get(_refinement_name(key), lambda value: codec.refinement_from_bytes(value, key))
+
+    def _get(self, name: str, read: Callable[[bytes], Stored]) -> Stored | None:
+        value = self._ask(lambda: self._value(name), None)
         if value is None:
             self.counters.misses += 1
             return None
         try:
-            embedding = codec.from_bytes(value, key)
+            stored = read(value)
         except CacheError as fault:
-            logger.warning("Removing the embedding %s from Redis: %s", key, fault)
+            logger.warning("Removing %s from Redis: %s", name, fault)
             self.counters.removed += 1
-            self._ask(lambda: self._redis.delete(_name(key)), 0)
+            self._ask(lambda: self._redis.delete(name), 0)
             return None
         self.counters.hits += 1
-        return embedding
+        return stored
 
     def _value(self, name: str) -> Any:
         """The value, or no bytes where it is of a kind that is never written here."""
@@ -110,8 +124,19 @@ class RedisTier:
 
     def put(self, embedding: HostEmbedding) -> bool:
         """Keep an embedding for every worker; False if Redis does not take it."""
-        value = codec.to_bytes(embedding)
-        return bool(self._write(lambda: self._redis.set(_name(embedding.key), value, ex=self._ttl_s), otherwise=False))
+        return self._put(_name(embedding.key), codec.to_bytes(embedding), self._ttl_s)
+
+    def put_refinement(self, refinement: Refinement) -> bool:
+        """Keep a refinement for every worker, for a while; False if Redis does not take it."""
+        return self._put(_refinement_name(refinement.key), codec.refinement_to_bytes(refinement), REFINEMENT_TTL_S)
+
+    def _put(self, name: str, value: bytes, ttl_s: int) -> bool:
+        return bool(self._write(lambda: self._redis.set(name, value, ex=ttl_s), otherwise=False))
+
+    @property
+    def is_well(self) -> bool:
+        """Whether Redis answered when it was last asked."""
+        return self._answers.is_closed
 
     def await_other(self, key: EmbeddingKey) -> HostEmbedding | None:
         """Wait while another worker makes the embedding of ``key``; None once nobody does any more."""
@@ -203,6 +228,10 @@ def _unless_lost(act: Callable[[], object]) -> None:
 
 def _name(key: EmbeddingKey) -> str:
     return f"sam3-backend:embedding:{key}"
+
+
+def _refinement_name(key: RefinementKey) -> str:
+    return f"sam3-backend:refinement:{key}"
 
 
 def _lease_name(key: EmbeddingKey) -> str:

@@ -1,14 +1,15 @@
-"""Mask logits of prompts already answered, so that the next click refines the mask instead of starting anew.
+"""What a further click goes on from: the mask logits that answered the prompt before it.
 
-Keyed by the picture's embedding, the prompts themselves and how they were asked, never by user or request: whoever
-places the same points on the same picture gets the same mask.
+Like an embedding a refinement is immutable and follows from its key alone. It knows neither the model that decoded it,
+beyond the fingerprint in its key, nor where it is kept.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,52 +18,50 @@ if TYPE_CHECKING:
     from sam3_backend.embeddings.embedding import EmbeddingKey
     from sam3_backend.prompts import Box, Point, PromptSet
 
-    MaskLogits = npt.NDArray[np.float32]
-    Key = tuple[EmbeddingKey, tuple[Point, ...], Box | None, bool | None]
-
-MAX_BYTES = 64 * 1024**2
-"""About 200 masks of 288 x 288 logits; what is forgotten is decoded again."""
+MaskLogits: TypeAlias = "npt.NDArray[np.float32]"
 
 
-class RefinementMemory:
-    """A thread-safe, byte-bounded LRU of mask logits.
+@dataclass(frozen=True, slots=True)
+class RefinementKey:
+    """What mask logits depend on, and nothing else: never a person, a task or a label.
 
-    Args:
-        max_bytes: Most bytes kept.
+    Attributes:
+        picture: Key of the picture's embedding.
+        points: In the order they were placed.
+        box: The box around the object, if there is one.
+        multimask: As the predictor was asked for; None for the official rule.
     """
 
-    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[Key, MaskLogits] = OrderedDict()
-        self._nbytes = 0
+    picture: EmbeddingKey
+    points: tuple[Point, ...]
+    box: Box | None
+    multimask: bool | None
 
-    def get(self, picture: EmbeddingKey, prompt_set: PromptSet, multimask: bool | None = None) -> MaskLogits | None:
-        """Mask logits that answered these prompts, (low, low) float32, or None."""
-        key = _key(picture, prompt_set, multimask)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+    @classmethod
+    def of(cls, picture: EmbeddingKey, prompt_set: PromptSet, multimask: bool | None) -> RefinementKey:
+        """The key of what answers points and a box about a picture."""
+        return cls(picture, prompt_set.points, prompt_set.box, multimask)
 
-    def put(
-        self,
-        picture: EmbeddingKey,
-        prompt_set: PromptSet,
-        mask_logits: MaskLogits,
-        multimask: bool | None = None,
-    ) -> None:
-        """Remember the mask logits that answer these prompts, (low, low) float32."""
-        key = _key(picture, prompt_set, multimask)
-        mask_logits = mask_logits.copy()  # a view would keep all three candidates alive
-        mask_logits.setflags(write=False)
-        with self._lock:
-            replaced = self._kept.pop(key, None)
-            self._kept[key] = mask_logits
-            self._nbytes += mask_logits.nbytes - (replaced.nbytes if replaced is not None else 0)
-            while self._nbytes > self._max_bytes:
-                self._nbytes -= self._kept.popitem(last=False)[1].nbytes
+    def __str__(self) -> str:
+        asked = json.dumps(  # writes every number so that it is read as the same one
+            [[astuple(each) for each in self.points], astuple(self.box) if self.box else None, self.multimask]
+        )
+        return f"{self.picture}:{hashlib.sha256(asked.encode()).hexdigest()}"
 
 
-def _key(picture: EmbeddingKey, prompt_set: PromptSet, multimask: bool | None) -> Key:
-    return picture, prompt_set.points, prompt_set.box, multimask
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """Mask logits, and what they answer.
+
+    Attributes:
+        key: What they were decoded from.
+        mask_logits: (s, s) float32, read-only; see ``Segmentation.mask_logits``.
+    """
+
+    key: RefinementKey
+    mask_logits: MaskLogits
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the logits."""
+        return self.mask_logits.nbytes

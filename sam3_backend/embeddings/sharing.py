@@ -5,11 +5,10 @@ Knows neither how embeddings are kept in this process nor how the tier keeps the
 
 from __future__ import annotations
 
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
+from sam3_backend.embeddings.background import BackgroundWriter
 from sam3_backend.embeddings.costs import Costs
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from sam3_backend.embeddings.codec import HostEmbedding
     from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
     from sam3_backend.embeddings.redis import Lease, RedisTier
-
-MAX_PENDING_WRITES = 8
-"""Embeddings waiting to be written to the shared store; one more is not shared rather than held in memory."""
 
 
 class Transfer(Protocol):
@@ -45,8 +41,7 @@ class Sharing:
         self._tier = tier
         self._transfer = transfer
         self._costs = Costs()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="embedding-writer")
-        self._room = threading.Semaphore(MAX_PENDING_WRITES)
+        self._writer = BackgroundWriter("embedding-writer")
         self.unwritten = 0
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding]) -> tuple[Embedding, bool]:
@@ -93,16 +88,13 @@ class Sharing:
                 if not self._tier.put(self._transfer.to_host(embedding)):
                     self.unwritten += 1
             finally:
-                self._room.release()
                 if lease:
                     lease.release()
 
-        if self._room.acquire(blocking=False):
-            self._writer.submit(write)
-            return
-        self.unwritten += 1
-        if lease:
-            lease.release()
+        if not self._writer.later(write):
+            self.unwritten += 1
+            if lease:
+                lease.release()
 
     @property
     def faults(self) -> int:
@@ -111,4 +103,4 @@ class Sharing:
 
     def flush(self) -> None:
         """Return once everything that waits to be written has been."""
-        self._writer.submit(lambda: None).result()
+        self._writer.flush()

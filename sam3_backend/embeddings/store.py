@@ -89,7 +89,9 @@ class EmbeddingStore:
         transfer: Needed where there is a shared tier.
     """
 
-    def __init__(self, memory: MemoryTier, shared: RedisTier | None = None, transfer: Transfer | None = None) -> None:
+    def __init__(
+        self, memory: MemoryTier[Embedding], shared: RedisTier | None = None, transfer: Transfer | None = None
+    ) -> None:
         self._memory = memory
         self._shared = Sharing(shared, transfer) if shared and transfer else None
         self._lock = threading.Lock()

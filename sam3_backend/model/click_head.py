@@ -1,4 +1,4 @@
-"""The decoder for points and boxes: transformers' SAM 3 tracker modules without their own vision encoder.
+"""The head for points and boxes: transformers' SAM 3 tracker modules without their own vision encoder.
 
 Computes in float32. Coordinates are pixels of the model's square input frame.
 """
@@ -14,6 +14,8 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import (
     Sam3TrackerPositionalEmbedding,
     Sam3TrackerPromptEncoder,
 )
+
+from sam3_backend.model.click_decoder import ClickDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,27 +33,31 @@ class ClickHead(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         width = architecture.prompt_encoder.hidden_size
-        architecture.click_decoder._attn_implementation = "sdpa"  # noqa: SLF001  transformers sets it the same way
         self.shared_image_embedding: Any = Sam3TrackerPositionalEmbedding(architecture.prompt_encoder)
         self.prompt_encoder: Any = Sam3TrackerPromptEncoder(architecture.prompt_encoder)
         self.mask_decoder: Any = Sam3TrackerMaskDecoder(architecture.click_decoder)
         self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, width))
+        self._grid_size = architecture.grid_size
 
-    def project(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Click features from the tracker neck's pyramid.
+    def settle(self) -> None:
+        """Derive from the parameters what every call needs; once, when they are loaded."""
+        self._decode = ClickDecoder(self.mask_decoder, self._positions())
+
+    @property
+    def projections(self) -> tuple[Any, Any]:
+        """The 1 x 1 convolutions in front of the decoder, for the neck's finest level and the one below it."""
+        return self.mask_decoder.conv_s0, self.mask_decoder.conv_s1
+
+    def without_memory(self, coarse: Tensor) -> Tensor:
+        """The coarsest level as the decoder wants it of a single picture, in float32.
 
         A single picture is a video's first frame: no memory, and the official code says so to the decoder by an
         embedding on the coarsest level.
 
         Args:
-            levels: (1, C, 4g, 4g), (1, C, 2g, 2g), (1, C, g, g).
+            coarse: (B, C, g, g).
         """
-        fine, middle, coarse = (level.float() for level in levels)
-        return (
-            self.mask_decoder.conv_s0(fine),
-            self.mask_decoder.conv_s1(middle),
-            coarse + self.no_memory_embedding.view(1, -1, 1, 1),
-        )
+        return coarse.float() + self.no_memory_embedding.view(1, -1, 1, 1)
 
     def forward(
         self,
@@ -63,36 +69,30 @@ class ClickHead(nn.Module):
         *,
         multimask: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Masks for n objects of one picture.
+        """Masks of one object in each of B pictures.
 
         Args:
-            features: From ``project``, finest first, any float dtype.
-            points: (1, n, p, 2) float32 XY in the input frame.
-            labels: (1, n, p) int64, 1 on the object, 0 beside it.
-            boxes: (1, n, 4) float32 xyxy in the input frame.
-            mask_logits: (1, 1, 4g, 4g) float32 logits to refine.
+            features: Of the pictures, finest first, any float dtype: (B, C / 8, 4g, 4g), (B, C / 4, 2g, 2g) and
+                (B, C, g, g).
+            points: (B, p, 2) float32 XY in the input frame.
+            labels: (B, p) int64, 1 on the object, 0 beside it.
+            boxes: (B, 4) float32 xyxy in the input frame.
+            mask_logits: (B, 4g, 4g) float32 logits to refine.
             multimask: Three masks per object instead of one.
 
         Returns:
-            Mask logits (n, m, 4g, 4g) and predicted IoU (n, m), float32.
+            Mask logits (B, m, 4g, 4g) and predicted IoU (B, m), float32.
         """
-        sparse, dense = self.prompt_encoder(points, labels, boxes, mask_logits)
-        fine, middle, coarse = (feature.float() for feature in features)
-        masks, iou_scores, _, _ = self.mask_decoder(
-            image_embeddings=coarse,
-            image_positional_embeddings=self._positions(coarse),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-            multimask_output=multimask,
-            high_resolution_features=[fine, middle],
-        )
-        return masks[0], iou_scores[0]
+        one_object = (None if each is None else each[:, None] for each in (points, labels, boxes, mask_logits))
+        prompt, dense = self.prompt_encoder(*one_object)
+        if mask_logits is None:
+            dense = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
+        masks, iou_scores = self._decode([each.float() for each in features], prompt[:, 0], dense, multimask=multimask)
+        return masks, iou_scores
 
-    def _positions(self, coarse: Tensor) -> Tensor:
-        """(1, C, g, g) position encoding of the patch centres."""
-        height, width = coarse.shape[-2:]
-        y = (torch.arange(height, device=coarse.device, dtype=torch.float32) + 0.5) / height
-        x = (torch.arange(width, device=coarse.device, dtype=torch.float32) + 0.5) / width
-        grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+    def _positions(self) -> Tensor:
+        """(g * g, C) position encoding of the patch centres."""
+        steps = (torch.arange(self._grid_size, device=self.no_memory_embedding.device) + 0.5) / self._grid_size
+        grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1)
         encoded: Tensor = self.shared_image_embedding(grid)
-        return encoded.permute(2, 0, 1)[None]
+        return encoded.flatten(0, 1)

@@ -89,10 +89,10 @@ def segment(head: ClickHead, embedding: Embedding, prompt: ClickPrompt, *, frame
     points, labels, box, logits = map(tensor, (prompt.points, prompt.labels, prompt.box, prompt.mask_logits))
     masks, iou_scores = head(
         features,
-        None if points is None else points[None] * frame_px,
-        None if labels is None else labels[None],
-        None if box is None else box * frame_px,
-        None if logits is None else logits[None],
+        None if points is None else points * frame_px,
+        labels,
+        None if box is None else box[0] * frame_px,
+        logits,
         multimask=prompt.multimask,
     )
     order = iou_scores[0].argsort(descending=True, stable=True)

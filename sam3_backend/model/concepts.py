@@ -2,8 +2,7 @@
 
 Work that several prompts share is done once: a text's tokens for all pictures, the detector's view of a picture for
 all prompts. Masks are drawn for instances above the threshold alone; where there are none, no mask head runs. Several
-prompts on one picture go through the network together where the device gains from that (CUDA) and one by one where it
-does not (a CPU).
+prompts on one picture go through the network together.
 """
 
 from __future__ import annotations
@@ -35,7 +34,6 @@ TEXT_WITHOUT_WORDS = "visual"
 
 _PICTURES_IN_USE = 4
 _TEXTS_REMEMBERED = 1024
-_PROMPTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +72,28 @@ class Concepts:
         network: Loaded.
         tokens: Its tokenizer.
         device: Where it computes.
+        at_once: How many prompts go through the network together.
         max_iou: Of two instances of one prompt that overlap by more the worse is dropped; None: keep both, as the
             official model does.
 
     Attributes:
-        at_once: How many prompts go through the network together.
+        at_once: As given.
     """
 
     def __init__(
-        self, network: Sam3Network, tokens: TextTokens, device: torch.device, *, max_iou: float | None = None
+        self,
+        network: Sam3Network,
+        tokens: TextTokens,
+        device: torch.device,
+        *,
+        at_once: int,
+        max_iou: float | None = None,
     ) -> None:
         self._network = network
         self._tokens = tokens
         self._device = device
         self._max_iou = max_iou
-        self.at_once = _PROMPTS_AT_ONCE if device.type == "cuda" else 1
+        self.at_once = at_once
         self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
         self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
 

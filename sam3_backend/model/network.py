@@ -15,6 +15,7 @@ names are those of a transformers ``facebook/sam3`` directory.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,31 +24,40 @@ from transformers.models.sam3.modeling_sam3 import Sam3Model, Sam3VisionNeck
 from transformers.models.sam3_lite_text.modeling_sam3_lite_text import Sam3LiteTextModel
 
 from sam3_backend.model.click_head import ClickHead
+from sam3_backend.model.mask_head import MaskHead
+from sam3_backend.model.neck import pyramid
 from sam3_backend.model.prompted_encoder import encode_prompted, first_look
 from sam3_backend.model.query_decoder import decode_queries
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sam3_backend.model.architecture import Architecture
 
-FEATURE_LEVELS = 3  # the neck's fourth, coarser level serves video alone
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PictureFeatures:
     """What the detector derives from one picture, the same for every prompt.
 
     Attributes:
-        levels: Feature pyramid, finest first: (1, C, 4g, 4g), (1, C, 2g, 2g), (1, C, g, g), g the patch grid's side.
-        positions: (1, g * g, C) float32 position encoding of the coarsest level.
-        looked: (1, g * g, C), the coarsest level after its patches looked at each other.
+        coarse: (1, C, g, g), the coarsest level of the feature pyramid, g the patch grid's side.
+        positions: (1, g * g, C) float32 position encoding of it.
+        looked: (1, g * g, C), the same level after its patches looked at each other.
         cls_token: (1, 1, C) float32, the geometry encoder's answer to "no boxes".
+        draws_with: Makes ``finer``.
     """
 
-    levels: tuple[Tensor, ...]
+    coarse: Tensor
     positions: Tensor
     looked: Tensor
     cls_token: Tensor
+    draws_with: Callable[[], tuple[Tensor, ...]]
+
+    @cached_property
+    def finer(self) -> tuple[Tensor, ...]:
+        """The finer levels as masks are drawn with them; not made for a picture in which nothing is found."""
+        return self.draws_with()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,15 @@ class Sam3Network(nn.Module):
         self.tracker_neck: Any = Sam3VisionNeck(architecture.detector.vision_config) if has_click_head else None
         self.tracker_model = ClickHead(architecture) if has_click_head else None
 
+    @torch.inference_mode()
+    def settle(self) -> None:
+        """Derive from the parameters what every call needs; once, when they are loaded, and before any other call."""
+        self._mask_head = MaskHead(self.detector_model.mask_decoder)
+        self._levels = pyramid(self.detector_model.vision_encoder.neck)
+        if self.tracker_model is not None:
+            self.tracker_model.settle()
+            self._click_levels = pyramid(self.tracker_neck, self.tracker_model.projections)
+
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the backbone; some parts compute in float32 whatever this is."""
@@ -113,17 +132,19 @@ class Sam3Network(nn.Module):
         Args:
             hidden: (1, g * g, D) from ``encode``.
         """
-        neck = self.detector_model.vision_encoder.neck
-        levels = self._pyramid(neck, hidden)
-        coarse = levels[-1]
-        encoding = neck.position_encoding(coarse.shape, coarse.device, torch.float32)
+        seen = self._grid_of(hidden)
+        *finer, coarsest = self._levels
+        coarse = coarsest(seen)
+        encoding = self.detector_model.vision_encoder.neck.position_encoding(coarse.shape, coarse.device, torch.float32)
         positions = _as_tokens(encoding)
         looked = first_look(self.detector_model.detr_encoder, _as_tokens(coarse), positions.to(self.dtype))
         nothing = torch.zeros(1, 1, 4, device=coarse.device)
         is_real = torch.zeros(1, 1, dtype=torch.bool, device=coarse.device)
         # A padding box leaves the CLS token in front, and the padding behind it reaches nobody.
         cls_token = self._geometry(coarse, positions, nothing, is_real, is_real.long())[:, :1]
-        return PictureFeatures(levels, positions, looked, cls_token)
+        return PictureFeatures(
+            coarse, positions, looked, cls_token, lambda: self._mask_head.finer([level(seen) for level in finer])
+        )
 
     def click_features(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The click decoder's view of a picture, finest first, in the backbone's precision.
@@ -136,8 +157,10 @@ class Sam3Network(nn.Module):
         """
         if self.tracker_model is None:
             raise RuntimeError("this network has no click head")
-        fine, middle, coarse = self.tracker_model.project(self._pyramid(self.tracker_neck, hidden))
-        return fine.to(self.dtype), middle.to(self.dtype), coarse.to(self.dtype)
+        seen = self._grid_of(hidden)
+        fine, middle, coarse = (level(seen) for level in self._click_levels)
+        coarse = self.tracker_model.without_memory(coarse).to(self.dtype)
+        return fine.contiguous(), middle.contiguous(), coarse.contiguous()
 
     def text_features(self, token_ids: list[int]) -> Tensor:
         """The text tower.
@@ -169,7 +192,7 @@ class Sam3Network(nn.Module):
             (1, n + 1, C) float32.
         """
         is_real = torch.ones_like(labels, dtype=torch.bool)
-        return self._geometry(features.levels[-1], features.positions, boxes_cxcywh, is_real, labels)
+        return self._geometry(features.coarse, features.positions, boxes_cxcywh, is_real, labels)
 
     def detect(self, features: PictureFeatures, prompts: Tensor, prompt_mask: Tensor | None = None) -> Candidates:
         """The detector's transformer, without masks.
@@ -211,22 +234,15 @@ class Sam3Network(nn.Module):
         Returns:
             (k, 4g, 4g) float32 logits.
         """
-        decoder, only = self.detector_model.mask_decoder, slice(prompt, prompt + 1)
-        encoded, prompts = candidates.encoded[only], candidates.prompts[only]
-        mask = None if candidates.prompt_mask is None else candidates.prompt_mask[only, None, None, :]
-        attended, _ = decoder.prompt_cross_attn(
-            query=decoder.prompt_cross_attn_norm(encoded), key=prompts, value=prompts, attention_mask=mask
-        )
-        coarse = (encoded + attended).transpose(1, 2).reshape(features.levels[-1].shape)
-        pixels = decoder.instance_projection(decoder.pixel_decoder([*features.levels[:-1], coarse]))
-        embedded = decoder.mask_embedder(candidates.queries[prompt, chosen].to(self.dtype))
-        logits: Tensor = embedded @ pixels[0].flatten(1)
-        return logits.view(-1, *pixels.shape[-2:]).float()
+        only = slice(prompt, prompt + 1)
+        mask = None if candidates.prompt_mask is None else candidates.prompt_mask[only]
+        queries = candidates.queries[prompt, chosen].to(self.dtype)
+        return self._mask_head(features.finer, candidates.encoded[only], candidates.prompts[only], mask, queries)
 
-    def _pyramid(self, neck: Any, hidden: Tensor) -> tuple[Tensor, ...]:
+    def _grid_of(self, hidden: Tensor) -> Tensor:
+        """(B, g * g, D) to (B, D, g, g)."""
         grid = self.architecture.grid_size
-        picture = hidden.transpose(1, 2).reshape(hidden.shape[0], -1, grid, grid)
-        return tuple(layer(picture) for layer in neck.fpn_layers[:FEATURE_LEVELS])
+        return hidden.view(hidden.shape[0], grid, grid, -1).permute(0, 3, 1, 2)
 
     def _geometry(self, coarse: Tensor, positions: Tensor, boxes: Tensor, is_real: Tensor, labels: Tensor) -> Tensor:
         tokens: Tensor = self.detector_model.geometry_encoder(

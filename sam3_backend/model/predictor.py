@@ -8,6 +8,7 @@ threads; who runs when is the scheduler's business.
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +20,16 @@ from sam3_backend.model import weights
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
 from sam3_backend.model.clicks import CLICK_FEATURES, ClickPrompt, segment
 from sam3_backend.model.concepts import ConceptPrompt, Concepts
-from sam3_backend.model.device import answering, resolve_device, resolve_dtype
+from sam3_backend.model.device import answering, in_one_thread, is_small, resolve_device, resolve_dtype
 from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, PreparedPicture, normalised, prepared
 from sam3_backend.model.prompt_inputs import logit_of
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
+PROMPTS_AT_ONCE = 8
+"""Texts on one picture that go through the network together."""
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from PIL import Image
@@ -56,14 +60,19 @@ class Predictor:
     def __init__(self, network: Sam3Network, checkpoint: Checkpoint, *, device: torch.device) -> None:
         self._network = network
         self._device = device
-        self.concepts = Concepts(network, checkpoint.tokens, device, max_iou=checkpoint.tuning.mask_nms_iou)
+        small = is_small(sum(each.numel() for each in network.parameters()))
+        self._prompts_in_one_thread = small and device.type == "cpu"
+        # One prompt fills a CPU with a large network; everything else has room for several.
+        at_once = PROMPTS_AT_ONCE if small or device.type == "cuda" else 1
+        tuning = checkpoint.tuning
+        self.concepts = Concepts(network, checkpoint.tokens, device, at_once=at_once, max_iou=tuning.mask_nms_iou)
         self.name = checkpoint.name
         self.device = str(device)
         self.dtype = str(network.dtype).removeprefix("torch.")
         self.input_size_px = checkpoint.architecture.input_size_px
         self.low_res_size_px = checkpoint.architecture.low_res_size_px
-        self.default_threshold = checkpoint.tuning.default_threshold
-        self.mask_nms_iou = checkpoint.tuning.mask_nms_iou
+        self.default_threshold = tuning.default_threshold
+        self.mask_nms_iou = tuning.mask_nms_iou
         self.has_click_decoder = network.tracker_model is not None
         self.checkpoint_fingerprint = weights.fingerprint(checkpoint)
         made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
@@ -71,7 +80,7 @@ class Predictor:
 
     @property
     def texts_at_once(self) -> int:
-        """How many texts ``detect_each`` answers in one pass; 1 where the device gains nothing from more."""
+        """How many texts ``detect_each`` answers in one pass; 1 where nothing is gained from more."""
         return self.concepts.at_once
 
     @classmethod
@@ -166,7 +175,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompt = ConceptPrompt.checked(text, exemplars, embedding.picture_hw)
-        with answering("looking for the concept"):
+        with self._answering("looking for the concept"):
             return self.concepts.detect(embedding, [prompt], threshold=threshold, cut=cut)[0]
 
     def detect_each(
@@ -177,7 +186,7 @@ class Predictor:
         threshold: float | None = None,
         mask_threshold: float = 0.5,
     ) -> tuple[Detections, ...]:
-        """Find every instance of several concepts, one text each; the same answers as ``detect`` gives one by one.
+        """Find every instance of several concepts, one text each; what ``detect`` gives one by one, up to rounding.
 
         Args:
             embedding: Of the picture, from this predictor.
@@ -195,7 +204,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompts = [ConceptPrompt.checked(text, None, embedding.picture_hw) for text in texts]
-        with answering("looking for the concepts"):
+        with self._answering("looking for the concepts"):
             return tuple(self.concepts.detect(embedding, prompts, threshold=threshold, cut=cut))
 
     def segment(
@@ -227,7 +236,7 @@ class Predictor:
             raise InvalidPrompt(f"The checkpoint {self.name} has no click decoder: use text or exemplars.")
         cut = logit_of(mask_threshold)
         prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, self.low_res_size_px)
-        with answering("looking for the object"):
+        with self._answering("looking for the object"):
             return segment(head, embedding, prompt, frame_px=self.input_size_px, cut=cut)
 
     def warm_up(self) -> None:
@@ -245,6 +254,14 @@ class Predictor:
         self.concepts.forget()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+    @contextmanager
+    def _answering(self, what: str) -> Iterator[None]:
+        """Answer a prompt; ``answering`` says what may be raised."""
+        with answering(what), ExitStack() as threads:
+            if self._prompts_in_one_thread:
+                threads.enter_context(in_one_thread())
+            yield
 
     def _threshold(self, threshold: float | None) -> float:
         threshold = self.default_threshold if threshold is None else threshold

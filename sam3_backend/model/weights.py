@@ -53,7 +53,8 @@ def build(checkpoint: Checkpoint, *, device: torch.device, dtype: torch.dtype) -
     state = {name: placed(name, tensor) for name, tensor in checkpoint.tensors.items()}
     network.load_state_dict(state, strict=True, assign=True)
     _restore_buffers(network, device)
-    return network.requires_grad_(requires_grad=False).eval()
+    network.requires_grad_(requires_grad=False).eval().settle()
+    return network
 
 
 def require_fit_of(checkpoint: Checkpoint) -> Sam3Network:

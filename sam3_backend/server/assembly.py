@@ -38,7 +38,7 @@ def build_app(settings: Settings, *, workers: int = 1) -> Flask:
     began = time.perf_counter()
     counts = Metrics(is_multiprocess=workers > 1)
     parts = compose(settings, counts.observe_stage)
-    counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting)
+    counts.watch(parts.store.statistics, lambda: parts.scheduler.waiting, parts.refinements.statistics)
     parts.scheduler.run(parts.predictor.warm_up, Terms())
     backend = connect(settings, parts, counts.count_failure, counts.observe_stage)
     facts = _facts(parts, backend.base_version)

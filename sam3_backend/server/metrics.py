@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from sam3_backend.embeddings.refinement_store import RefinementStatistics
 from sam3_backend.embeddings.store import StoreStatistics
 from sam3_backend.errors import Superseded
 
@@ -60,6 +61,13 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self._refinement_lookups = Counter(
+            "sam3_refinement_lookups",
+            "Mask logits that a further click refined by where they came from: memory (hit), Redis (fetched), the "
+            "click decoder again (made).",
+            ["outcome"],
+            registry=registry,
+        )
         self._kept_bytes = Gauge(
             "sam3_embedding_bytes", "Bytes of embeddings in memory.", registry=registry, multiprocess_mode="livesum"
         )
@@ -73,11 +81,13 @@ class Metrics:
         self._lock = threading.Lock()
         self._calls_waiting: Callable[[], int] = lambda: 0
         self._statistics: Callable[[], StoreStatistics] | None = None
+        self._refinements: Callable[[], RefinementStatistics] = RefinementStatistics
         self._faults = Counter("sam3_redis_faults", "Times Redis did not answer as it should.", registry=registry)
         self._unwritten = Counter(
             "sam3_embeddings_unwritten", "Embeddings made and not shared through Redis.", registry=registry
         )
         self._last = StoreStatistics()
+        self._last_refinements = RefinementStatistics()
 
     def observe_request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request.
@@ -110,15 +120,22 @@ class Metrics:
         self._running.dec()
         self.read_totals()
 
-    def watch(self, statistics: Callable[[], StoreStatistics], calls_waiting: Callable[[], int] = lambda: 0) -> None:
+    def watch(
+        self,
+        statistics: Callable[[], StoreStatistics],
+        calls_waiting: Callable[[], int] = lambda: 0,
+        refinements: Callable[[], RefinementStatistics] = RefinementStatistics,
+    ) -> None:
         """Read running totals after every prediction and before every look at the numbers.
 
         Args:
             statistics: The embedding store's.
             calls_waiting: How many model calls wait for the device.
+            refinements: The refinement store's statistics.
         """
         self._statistics = statistics
         self._calls_waiting = calls_waiting
+        self._refinements = refinements
 
     def read_totals(self) -> None:
         """Bring what is counted elsewhere up to date."""
@@ -134,6 +151,11 @@ class Metrics:
             self._faults.inc(now.faults - last.faults)
             self._unwritten.inc(now.unwritten - last.unwritten)
             self._last = now
+            refined, before = self._refinements(), self._last_refinements
+            self._refinement_lookups.labels("hit").inc(refined.hits - before.hits)
+            self._refinement_lookups.labels("fetched").inc(refined.fetched - before.fetched)
+            self._refinement_lookups.labels("made").inc(refined.made - before.made)
+            self._last_refinements = refined
         self._kept_bytes.set(now.kept_bytes)
         self._kept.set(now.kept)
 

@@ -135,7 +135,7 @@ def test_embeddings_expire_and_leases_do_not_stay(server: Redis) -> None:
 def with_header(header: object, values: bytes = b"") -> bytes:
     """A value whose checksum is right, whatever it says."""
     head = json.dumps(header).encode()
-    return codec.PREFIX.pack(codec.MAGIC, len(head), zlib.crc32(head + values)) + head + values
+    return codec.PREFIX.pack(codec.EMBEDDING_MAGIC, len(head), zlib.crc32(head + values)) + head + values
 
 
 def header(**changes: object) -> dict[str, object]:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from sam3_backend.cli import doctor
@@ -14,8 +15,10 @@ from sam3_backend.embeddings import redis as redis_module
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.redis import RedisTier
 from sam3_backend.embeddings.redis_access import RIGHTS, TLS_WANTED, connect
+from sam3_backend.embeddings.refinement_store import RefinementStore
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.errors import BackendError, SettingsError
+from sam3_backend.prompts import Point, PromptSet
 from sam3_backend.settings import Settings
 from tests.contract.test_embedding_store import (
     HostTransfer,
@@ -176,6 +179,10 @@ def test_the_documented_rights_are_enough(started: Callable[..., Redis], monkeyp
     url = server.url_with(f"sam3:{QUOTED}")
     assert_shared_without_a_fault(url)
     assert_a_lease_is_renewed(RedisTier(url, ttl_s=60), server)
+    refinements = RefinementStore(shared=RedisTier(url, ttl_s=60))
+    refinements.put(key(), PromptSet(points=(Point(0.5, 0.5),)), np.zeros((2, 2), dtype=np.float32), None)
+    refinements.flush()
+    assert server.client.keys("*refinement*") != []
     assert doctor._redis(Settings(redis_url=url)).words.startswith("answers, without a limit")
     assert server.client.acl_log() == []
     assert server.client.keys("*lease*") == []

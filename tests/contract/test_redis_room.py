@@ -148,7 +148,7 @@ def test_a_redis_without_a_limit_is_said_to_have_none(start: Callable[..., Redis
     [
         ("noeviction", "the last 3 will not be stored, but for those that are there already. Set a larger maxmemory"),
         ("allkeys-lru", "for the others it pushes out what was used longest ago, this project's own first pictures"),
-        ("volatile-ttl", "for the others it pushes out what was written first, this project's own first pictures too"),
+        ("volatile-ttl", "for the others it pushes out what expires first, this project's own first pictures too"),
         ("allkeys-lfu", "for the others it pushes out what was used least, this project's own first pictures too"),
         ("allkeys-random", "for the others it pushes out some of what it holds, this project's own first pictures too"),
     ],

@@ -1,9 +1,10 @@
-"""Two real worker processes and one real Redis: a picture is encoded once for all of them."""
+"""Two real worker processes and one real Redis: no picture is encoded twice, no click decoded twice."""
 
 from __future__ import annotations
 
 import base64
 import re
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -31,16 +32,19 @@ LABEL_CONFIG = """<View>
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Two workers and their Redis."""
-    folder = tmp_path_factory.mktemp("shared")
-    redis = Redis(folder)
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """What the workers share."""
+    running = Redis(tmp_path_factory.mktemp("redis"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def server(redis: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Two workers."""
     settings = {"WORKERS": "2", "OMP_NUM_THREADS": "1", "REDIS_URL": redis.url, "MODEL_CHECKPOINT": "demo"}
-    try:
-        with start_backend(folder / "log", env=settings) as running:
-            yield running
-    finally:
-        redis.stop()
+    with start_backend(tmp_path_factory.mktemp("shared") / "log", env=settings) as running:
+        yield running
 
 
 def click(url: str, drawing: Drawing, *spots_px: tuple[int, int]) -> list[int]:
@@ -71,21 +75,27 @@ def click(url: str, drawing: Drawing, *spots_px: tuple[int, int]) -> list[int]:
     return stream
 
 
-def lookups(url: str, outcome: str) -> int:
+def lookups(url: str, outcome: str, of: str = "embedding") -> int:
     text = httpx.get(f"{url}/metrics").text
-    found = re.search(rf'sam3_embedding_lookups_total{{outcome="{outcome}"}} ([\d.]+)', text)
+    found = re.search(rf'sam3_{of}_lookups_total{{outcome="{outcome}"}} ([\d.]+)', text)
     return int(float(found.group(1))) if found else 0
 
 
-def test_an_embedding_made_by_one_worker_is_used_by_the_other_and_refined_to_the_same_mask(server: Server) -> None:
+def test_what_one_worker_encoded_and_decoded_is_refined_by_the_other_to_the_same_mask(
+    server: Server, redis: Redis
+) -> None:
     drawing = Drawing((Shape("circle", "red", (300, 300), 120),))
     made, fetched = lookups(server.url, "made"), lookups(server.url, "fetched")
     mask = click(server.url, drawing, (300, 300))  # this worker alone remembers what is refined next
+    deadline = time.monotonic() + 10
+    while not redis.client.keys("*refinement*"):  # written behind the click's back
+        assert time.monotonic() < deadline
     refined = []
     while lookups(server.url, "fetched") == fetched:
         assert len(refined) < 500, "every connection went to the same worker"
         refined.append(click(server.url, drawing, (300, 300), (330, 280)))
     assert lookups(server.url, "made") == made + 1
+    assert (lookups(server.url, "fetched", "refinement"), lookups(server.url, "made", "refinement")) == (1, 0)
     assert len({tuple(stream) for stream in refined}) == 1
     assert refined[0] != mask
     truth = drawing.truth("red circle")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import resource
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from sam3_backend import Predictor, segmenter
+from sam3_backend import Predictor
 from sam3_backend.embeddings.memory import MemoryTier
-from sam3_backend.embeddings.refinement import RefinementMemory
+from sam3_backend.embeddings.refinement_store import RefinementStore
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import Picture
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.prompts import Point, PromptSet
+from sam3_backend.segmenter import Segmenter
 from training.export import export
 from training.network import Network
 from training.sizes import Sizes
@@ -45,18 +46,19 @@ def resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def ask_about(asked: segmenter.Segmenter, numbers: range) -> None:
+def ask_about(asked: Segmenter, numbers: range) -> None:
     prompts = [PromptSet(points=(Point(0.5, 0.5),)), PromptSet(text="red circle")]
     for number in numbers:
         rgb = np.random.default_rng(number).integers(0, 255, (48, 64, 3), dtype=np.uint8)
         asked.answer_picture(Picture(rgb, f"picture {number}"), prompts)
 
 
-def test_memory_stays_flat_over_2000_distinct_pictures(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_stays_flat_over_2000_distinct_pictures(predictor: Predictor) -> None:
     one_bytes = predictor.encode(np.zeros((8, 8, 3), np.uint8)).nbytes
     store = EmbeddingStore(MemoryTier(KEPT * one_bytes))
-    monkeypatch.setattr(segmenter, "RefinementMemory", partial(RefinementMemory, KEPT_LOGITS_BYTES))
-    asked = segmenter.Segmenter(predictor, Scheduler(), store, None)  # type: ignore[arg-type]  # pictures at hand
+    refinements = RefinementStore(MemoryTier(KEPT_LOGITS_BYTES))
+    no_pictures: Any = None  # they are at hand
+    asked = Segmenter(predictor, Scheduler(), store, no_pictures, refinements=refinements)
     ask_about(asked, range(200))
     before = resident_bytes()
     ask_about(asked, range(200, 200 + PICTURES))

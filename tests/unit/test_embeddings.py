@@ -1,4 +1,4 @@
-"""The memory tier, the store in front of it, and the refinement memory."""
+"""The memory tier and the store in front of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from sam3_backend.embeddings import freed_memory
 from sam3_backend.embeddings import store as store_module
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
 from sam3_backend.embeddings.memory import MemoryTier
-from sam3_backend.embeddings.refinement import RefinementMemory
 from sam3_backend.embeddings.store import EmbeddingStore
-from sam3_backend.prompts import Point, PromptSet
 
 
 def key(name: str) -> EmbeddingKey:
@@ -100,22 +98,6 @@ def test_the_same_picture_under_another_checkpoint_is_another_embedding() -> Non
     store.get_or_make(key("a"), lambda: embedding("a"))
     store.get_or_make(EmbeddingKey("a", "another model"), lambda: embedding("a"))
     assert store.statistics().made == 2
-
-
-def test_refinement_memory_forgets_the_oldest_mask_when_full() -> None:
-    memory, logits = RefinementMemory(max_bytes=100), np.zeros((2, 5), dtype=np.float32)
-    sets = [PromptSet(points=(Point(x / 10, 0.5),)) for x in range(3)]
-    for each in sets:
-        memory.put(key("a"), each, logits)
-    assert [memory.get(key("a"), each) is None for each in sets] == [True, False, False]
-
-
-def test_remembered_mask_logits_belong_to_picture_and_prompts_not_to_a_label() -> None:
-    memory, logits = RefinementMemory(), np.ones((2, 2), dtype=np.float32)
-    memory.put(key("a"), PromptSet(points=(Point(0.1, 0.2),), label="cat"), logits)
-    assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2),), label="dog")) is not None
-    assert memory.get(key("b"), PromptSet(points=(Point(0.1, 0.2),))) is None
-    assert memory.get(key("a"), PromptSet(points=(Point(0.1, 0.2, is_positive=False), Point(0.1, 0.2)))) is None
 
 
 def test_freed_memory_goes_back_to_the_system_now_and_then_and_no_request_waits_for_it(

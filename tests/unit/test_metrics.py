@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sam3_backend.embeddings.refinement_store import RefinementStatistics
 from sam3_backend.embeddings.store import StoreStatistics
 from sam3_backend.server.metrics import Metrics
 
@@ -59,6 +60,17 @@ def test_the_stores_running_totals_are_not_counted_twice() -> None:
     assert "sam3_embedding_bytes 150.0" in text
     assert "sam3_embeddings 3.0" in text
     assert "sam3_model_calls_waiting 5.0" in text
+
+
+def test_what_is_refined_is_counted_by_where_it_came_from() -> None:
+    counts = Metrics()
+    totals = [RefinementStatistics(hits=3, made=1)]
+    counts.watch(StoreStatistics, refinements=lambda: totals[0])
+    counts.read_totals()
+    totals[0] = RefinementStatistics(hits=4, fetched=2, made=1)
+    text = lines(counts)
+    for outcome, count in (("hit", 4.0), ("fetched", 2.0), ("made", 1.0)):
+        assert f'sam3_refinement_lookups_total{{outcome="{outcome}"}} {count}' in text
 
 
 def test_two_servers_in_one_process_count_apart() -> None:
