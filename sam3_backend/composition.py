@@ -18,7 +18,7 @@ from sam3_backend.label_studio.backend import LabelStudioBackend
 from sam3_backend.label_studio.client import LabelStudioAccess
 from sam3_backend.label_studio.predictions import Locates, Predictions
 from sam3_backend.model.predictor import Predictor
-from sam3_backend.model.scheduler import Scheduler
+from sam3_backend.model.scheduler import Scheduler, Terms
 from sam3_backend.model.transfer import DeviceTransfer
 from sam3_backend.segmenter import Segmenter
 
@@ -62,6 +62,8 @@ def compose(
     settings: Settings,
     observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
     pictures: PictureSource | None = None,
+    *,
+    is_awaited: bool = True,
 ) -> Parts:
     """Load the model and put everything around it that answers prompts.
 
@@ -69,6 +71,7 @@ def compose(
         settings: Checkpoint, device, limits.
         observe: Told each stage's name and its seconds, for metrics.
         pictures: Where pictures come from; None to download them all.
+        is_awaited: Whether somebody waits for single answers; else only the number of them counts.
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
@@ -83,7 +86,9 @@ def compose(
         hf_token=token.get_secret_value() if token else None,
         offline=settings.hf_hub_offline,
     )
-    scheduler = Scheduler()
+    scheduler = Scheduler(at_once=1 if is_awaited else predictor.pace.spread())
+    if not is_awaited:
+        scheduler.run(predictor.find_pace, Terms())
     store = EmbeddingStore(MemoryTier(settings.embedding_memory_bytes), tier, DeviceTransfer(predictor.device))
     refinements = RefinementStore(shared=tier)
     pictures = pictures or KnownPictures(PictureLoader.from_settings(settings))

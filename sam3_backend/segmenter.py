@@ -14,7 +14,7 @@ from sam3_backend.answer import Answer, AnswerOptions, Timings, choose
 from sam3_backend.embeddings.refinement_store import RefinementStore
 from sam3_backend.errors import InvalidPrompt, ModelOutOfMemory
 from sam3_backend.masks import ScoredMask
-from sam3_backend.model.scheduler import SharedTerms, Terms
+from sam3_backend.model.scheduler import SharedTerms, Terms, Together
 from sam3_backend.prompts import PromptSet, asked_together
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Segmenter:
         self._pictures = pictures
         self._observe = observe
         self._refinements = refinements or RefinementStore()
+        self._encodes = Together(predictor.encode_each, lambda: predictor.pace.pictures_at_once)
 
     def answer(
         self,
@@ -129,7 +130,7 @@ class Segmenter:
         found: list[ScoredMask] = []
         with timings.stage("prompt"):
             index = 0
-            for group in asked_together(prompt_sets, self._predictor.texts_at_once):
+            for group in asked_together(prompt_sets, self._predictor.pace.texts_at_once):
                 ask = self._ask_concepts if group[0].asks_for_concept else self._ask_object
                 for answer in ask(embedding, group, options, terms):
                     found += [replace(each, prompt_index=index) for each in answer]
@@ -165,7 +166,7 @@ class Segmenter:
             with timings.stage("decode"):
                 ready = self._predictor.prepare(decode().rgb, content_hash=content_hash)
             with timings.stage("encode"):
-                return self._on_device(lambda: self._predictor.encode(ready, content_hash=content_hash), shared)
+                return self._with_room(lambda: self._scheduler.run_together(self._encodes, ready, shared))
 
         with timings.stage("embedding"):
             return self._store.get_or_make(self._predictor.key(content_hash), make, shared)
@@ -253,15 +254,19 @@ class Segmenter:
             lambda: self._segment(embedding, earlier, options, terms).mask_logits[0],
         )
 
-    def _on_device(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
-        """Make a model call in its turn; where memory runs out, make room and try once more."""
+    def _on_device(self, call: Callable[[], Result], terms: Terms) -> Result:
+        """Make a model call in its turn."""
+        return self._with_room(lambda: self._scheduler.run(call, terms))
+
+    def _with_room(self, ask: Callable[[], Result]) -> Result:
+        """Ask the device; where its memory runs out, make room and try once more."""
         try:
-            return self._scheduler.run(call, terms)
+            return ask()
         except ModelOutOfMemory:
             logger.warning("The device is out of memory: dropping its embeddings and trying once more.")
             self._store.make_room()
             self._predictor.make_room()
-            return self._scheduler.run(call, terms)
+            return ask()
 
 
 def _without_last_point(prompt_set: PromptSet) -> PromptSet | None:

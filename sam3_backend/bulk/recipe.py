@@ -61,7 +61,7 @@ class Recipe:
 
     def predictions(self, pictures: PictureSource, access: Locates) -> Predictions:
         """The model, loaded; raises as ``composition.compose``."""
-        return label_predictions(compose(self.settings, pictures=pictures), access)
+        return label_predictions(compose(self.settings, pictures=pictures, is_awaited=False), access)
 
     def predict(self, predictions: Predictions) -> Callable[[Task], Done]:
         """What predicts one task."""

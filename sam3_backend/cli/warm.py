@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     room = ask_room(settings.redis_url.get_secret_value(), PATIENCE_S)
     access = LabelStudioAccess.from_settings(settings)
     project = read_project(access.api(None), options.project)
-    parts = compose(settings)
+    parts = compose(settings, is_awaited=False)
     each_bytes = room_bytes(parts.predictor.encode(np.zeros((8, 8, 3), np.uint8)))  # the same for every picture
     sys.stderr.write(
         f'Project {project.number}, "{project.title}": {project.tasks} tasks. Their embeddings take up to '

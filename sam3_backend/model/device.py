@@ -75,22 +75,6 @@ def is_small(parameters: int) -> bool:
 
 
 @contextmanager
-def in_one_thread() -> Iterator[None]:
-    """Compute in the calling thread alone.
-
-    For calls made of hundreds of operations of some microseconds each. Where a second thread has a processor to itself
-    they take a quarter less; where it must wait for one, many times as long: a click on the demo checkpoint took 4 ms
-    instead of 6 with two threads on two idle processors, and 23 ms while another process used them.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def answering(what: str) -> Iterator[None]:
     """Run the model without gradients, and turn its faults into errors of this project.
 

@@ -8,7 +8,7 @@ threads; who runs when is the scheduler's business.
 from __future__ import annotations
 
 import hashlib
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,16 +20,14 @@ from sam3_backend.model import weights
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
 from sam3_backend.model.clicks import CLICK_FEATURES, ClickPrompt, segment
 from sam3_backend.model.concepts import ConceptPrompt, Concepts
-from sam3_backend.model.device import answering, in_one_thread, is_small, resolve_device, resolve_dtype
+from sam3_backend.model.device import answering, resolve_device, resolve_dtype
+from sam3_backend.model.pace import Pace
 from sam3_backend.model.preprocessing import PREPROCESSING_VERSION, PreparedPicture, normalised, prepared
 from sam3_backend.model.prompt_inputs import logit_of
 from sam3_backend.model.tokens import MAX_TEXT_TOKENS
 
-PROMPTS_AT_ONCE = 8
-"""Texts on one picture that go through the network together."""
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     from PIL import Image
@@ -52,6 +50,7 @@ class Predictor:
         default_threshold: Detections need a higher score than this, unless a caller says otherwise.
         mask_nms_iou: Overlap above which the checkpoint wants duplicates dropped; None for official behaviour.
         has_click_decoder: False for checkpoints that answer text and exemplars alone.
+        pace: How much the device is given at a time.
         concepts: The detector, for those who measure or test its parts.
     """
 
@@ -60,12 +59,9 @@ class Predictor:
     def __init__(self, network: Sam3Network, checkpoint: Checkpoint, *, device: torch.device) -> None:
         self._network = network
         self._device = device
-        small = is_small(sum(each.numel() for each in network.parameters()))
-        self._prompts_in_one_thread = small and device.type == "cpu"
-        # One prompt fills a CPU with a large network; everything else has room for several.
-        at_once = PROMPTS_AT_ONCE if small or device.type == "cuda" else 1
-        tuning = checkpoint.tuning
-        self.concepts = Concepts(network, checkpoint.tokens, device, at_once=at_once, max_iou=tuning.mask_nms_iou)
+        self.pace = Pace(device, sum(each.numel() for each in network.parameters()))
+        tuning, together = checkpoint.tuning, self.pace.texts_at_once
+        self.concepts = Concepts(network, checkpoint.tokens, device, at_once=together, max_iou=tuning.mask_nms_iou)
         self.name = checkpoint.name
         self.device = str(device)
         self.dtype = str(network.dtype).removeprefix("torch.")
@@ -77,11 +73,6 @@ class Predictor:
         self.checkpoint_fingerprint = weights.fingerprint(checkpoint)
         made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
         self.fingerprint = hashlib.sha256(made_by.encode()).hexdigest()[:16]
-
-    @property
-    def texts_at_once(self) -> int:
-        """How many texts ``detect_each`` answers in one pass; 1 where nothing is gained from more."""
-        return self.concepts.at_once
 
     @classmethod
     def load(
@@ -149,12 +140,28 @@ class Predictor:
             ModelError: The model failed.
         """
         ready = image if isinstance(image, PreparedPicture) else self.prepare(image, content_hash=content_hash)
+        return self.encode_each([ready])[0]
+
+    def encode_each(self, pictures: Sequence[PreparedPicture]) -> list[Embedding]:
+        """Look at several pictures in one pass; what ``encode`` gives one by one, up to rounding.
+
+        Args:
+            pictures: What ``prepare`` made of them.
+
+        Raises:
+            ModelError: The model failed.
+        """
         with answering("looking at the picture"):
-            hidden = self._network.encode(normalised(ready.pixels, self._device))
-            tensors = {"hidden": hidden}
+            pixels = torch.cat([each.pixels for each in pictures])
+            named = {"hidden": self._network.encode(normalised(pixels, self._device))}
             if self.has_click_decoder:
-                tensors.update(zip(CLICK_FEATURES, self._network.click_features(hidden), strict=True))
-        return Embedding(key=self.key(ready.content_hash), picture_hw=ready.picture_hw, tensors=tensors)
+                named.update(zip(CLICK_FEATURES, self._network.click_features(named["hidden"]), strict=True))
+            return [self._embedding(picture, named, at) for at, picture in enumerate(pictures)]
+
+    def _embedding(self, picture: PreparedPicture, named: Mapping[str, torch.Tensor], at: int) -> Embedding:
+        """One picture's share of a pass. Kept and dropped on its own, it may not hold on to the others' memory."""
+        tensors = {name: tensor if len(tensor) == 1 else tensor[at : at + 1].clone() for name, tensor in named.items()}
+        return Embedding(key=self.key(picture.content_hash), picture_hw=picture.picture_hw, tensors=tensors)
 
     def detect(
         self,
@@ -246,14 +253,21 @@ class Predictor:
             return segment(head, embedding, prompt, frame_px=self.input_size_px, cut=cut)
 
     def warm_up(self) -> None:
-        """Answer one prompt of each kind, so that the first person does not wait for one-time work."""
-        blank = np.zeros((self.input_size_px, self.input_size_px, 3), np.uint8)
-        embedding = self.encode(blank)
+        """Answer one prompt of each kind, so that the first person does not wait for one-time work; find the pace."""
+        embedding = self.encode(self._blank())
         self.detect(embedding, text="object", threshold=0.0)
         if self.has_click_decoder:
             self.segment(embedding, points=[(1, 1)])
             self.segment(embedding, box=(1, 1, self.input_size_px - 1, self.input_size_px - 1))
         self.concepts.forget()
+        self.find_pace()
+
+    def find_pace(self) -> None:
+        """Try out how many pictures the device should look at in one pass; nothing to do on a CPU."""
+        self.pace.try_pictures(lambda count: self.encode_each([self._blank()] * count))
+
+    def _blank(self) -> PreparedPicture:
+        return self.prepare(np.zeros((self.input_size_px, self.input_size_px, 3), np.uint8))
 
     def make_room(self) -> None:
         """Forget everything that can be computed again, and give the memory back to the device."""
@@ -264,9 +278,7 @@ class Predictor:
     @contextmanager
     def _answering(self, what: str) -> Iterator[None]:
         """Answer a prompt; ``answering`` says what may be raised."""
-        with answering(what), ExitStack() as threads:
-            if self._prompts_in_one_thread:
-                threads.enter_context(in_one_thread())
+        with answering(what), self.pace.prompting():
             yield
 
     def _threshold(self, threshold: float | None) -> float:

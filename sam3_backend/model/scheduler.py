@@ -1,25 +1,26 @@
-"""Whose turn it is on the device: one model call at a time, the most urgent first.
+"""Whose turn it is on the device: the most urgent call first, one at a time unless the device gains from more.
 
-All calls run in one thread, the device's own: libraries that compute with several threads keep a set of them for each
-thread that calls, and sets that take turns wake up cold. A call that nobody wants any more is sent away while it waits.
-Long work is a series of short calls, so that a click never waits for more than the one call that is already running.
-This module does not know what a call does, nor torch.
+Calls run in threads of the device's own: libraries that compute with several threads keep a set of them for each thread
+that calls, and sets that take turns wake up cold. A call that nobody wants any more is sent away while it waits; calls
+of one kind that wait together may be answered together. Long work is a series of short calls, so that a click never
+waits for more than the one call that is already running. This module does not know what a call does, nor torch.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sam3_backend.errors import ModelBusy, Superseded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 SUPERSEDED = "A newer prompt took this one's place."
@@ -105,29 +106,44 @@ def seconds_until(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Together(Generic[Item, Result]):
+    """Calls of one kind, which the device answers in one pass where several of equal urgency wait.
+
+    Attributes:
+        answer: Answers items, one result each, in order. Where it fails for several, each is answered on its own.
+        most: Says how many at a time; 1 where the device gains nothing from more.
+    """
+
+    answer: Callable[[Sequence[Item]], Sequence[Result]]
+    most: Callable[[], int] = lambda: 1
+
+
 @dataclass(eq=False, slots=True)
 class _Ticket:
+    kind: Together[Any, Any]
+    item: Any
     terms: Terms | SharedTerms
-    is_over: threading.Event = field(default_factory=threading.Event)  # the wait: called, or sent away
-    is_sent_away: bool = False
+    result: Future[Any] = field(default_factory=Future)
 
 
 class Scheduler:
-    """Gives the device to one caller at a time.
+    """Gives the device to the most urgent.
 
     Args:
         max_waiting: Calls that may wait; one more is refused at once.
+        at_once: How many calls run at a time.
     """
 
-    def __init__(self, max_waiting: int = 1024) -> None:
+    def __init__(self, max_waiting: int = 1024, *, at_once: int = 1) -> None:
         self._max_waiting = max_waiting
+        self._idle = at_once
         self._lock = threading.Lock()
-        self._is_taken = False
         self._waiting: list[_Ticket] = []  # in the order they came
-        self._device = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._device = ThreadPoolExecutor(at_once, thread_name_prefix="device")
 
     def run(self, call: Callable[[], Result], terms: Terms | SharedTerms) -> Result:
-        """Call ``call`` when no other call runs and nobody more urgent waits.
+        """Call ``call`` when the device is free and nobody more urgent waits.
 
         Args:
             call: What to do.
@@ -141,13 +157,22 @@ class Scheduler:
             ModelBusy: Too many calls wait already, or the turn did not come before the deadline.
             Superseded: While it waited, or when its turn came, nobody wanted the result any more.
         """
-        self._take(terms)
-        try:
-            if not terms.is_wanted():
-                raise Superseded(SUPERSEDED)
-            return self._device.submit(call).result()
-        finally:
-            self._pass_on()
+        return self.run_together(Together(lambda _: [call()]), None, terms)
+
+    def run_together(self, kind: Together[Item, Result], item: Item, terms: Terms | SharedTerms) -> Result:
+        """As ``run``, for an item that may be answered in one pass with others of its kind.
+
+        Args:
+            kind: The kind; the same object for items that may go together.
+            item: What to answer.
+            terms: As for ``run``.
+        """
+        ticket = _Ticket(kind, item, terms)
+        self._enter(ticket)
+        while not wait([ticket.result], seconds_until(terms.deadline)).done:
+            self._leave_if_late(ticket)
+        answered: Result = ticket.result.result()
+        return answered
 
     @property
     def waiting(self) -> int:
@@ -155,27 +180,22 @@ class Scheduler:
         with self._lock:
             return len(self._waiting)
 
-    def _take(self, terms: Terms | SharedTerms) -> None:
+    def _enter(self, ticket: _Ticket) -> None:
         with self._lock:
-            if not self._is_taken:
-                self._is_taken = True
-                return
-            self._send_away_unwanted()
-            if len(self._waiting) >= self._max_waiting:
-                raise ModelBusy(f"{self._max_waiting} requests are waiting for the model. Try again in a moment.")
-            ticket = _Ticket(terms)
+            if not self._idle:
+                self._send_away_unwanted()
+                if len(self._waiting) >= self._max_waiting:
+                    raise ModelBusy(f"{self._max_waiting} requests are waiting for the model. Try again in a moment.")
             self._waiting.append(ticket)
-        while not ticket.is_over.wait(seconds_until(terms.deadline)):
-            self._leave_if_late(ticket)
-        if ticket.is_sent_away:
-            raise Superseded(SUPERSEDED)
+            if self._idle:
+                self._idle -= 1
+                self._device.submit(self._work)
 
     def _send_away_unwanted(self) -> None:
         """Answer waiting calls that a newer one took the place of: those who asked hold threads meanwhile."""
         for ticket in [each for each in self._waiting if not each.terms.is_wanted()]:
             self._waiting.remove(ticket)
-            ticket.is_sent_away = True
-            ticket.is_over.set()
+            ticket.result.set_exception(Superseded(SUPERSEDED))
 
     def _leave_if_late(self, ticket: _Ticket) -> None:
         """Give up waiting, unless the turn has come in this very moment, or somebody joined who waits longer.
@@ -184,17 +204,47 @@ class Scheduler:
             ModelBusy: The ticket is given up.
         """
         with self._lock:
-            if ticket.is_over.is_set() or seconds_until(ticket.terms.deadline) != 0:
-                return
-            self._waiting.remove(ticket)
-        raise ModelBusy(TOO_BUSY)
+            is_waiting = ticket in self._waiting
+            if is_waiting and seconds_until(ticket.terms.deadline) == 0:
+                self._waiting.remove(ticket)
+                raise ModelBusy(TOO_BUSY)
+        if not is_waiting:
+            wait([ticket.result])
 
-    def _pass_on(self) -> None:
+    def _work(self) -> None:
+        """Answer tickets, in one of the device's threads, until none waits."""
+        while tickets := self._next():
+            wanted = [each for each in tickets if each.terms.is_wanted()]
+            for ticket in tickets:
+                if ticket not in wanted:
+                    ticket.result.set_exception(Superseded(SUPERSEDED))
+            if wanted:
+                _answer(wanted)
+
+    def _next(self) -> list[_Ticket]:
+        """The most urgent ticket, and those that may go with it; none where none waits, and a thread is idle."""
         with self._lock:
-            if self._waiting:
-                # Priorities are read now and not kept in order, because shared terms change; of equals the first goes.
-                first = min(self._waiting, key=lambda ticket: ticket.terms.priority)
-                self._waiting.remove(first)
-                first.is_over.set()  # the device stays taken: it changes hands
-            else:
-                self._is_taken = False
+            if not self._waiting:
+                self._idle += 1
+                return []
+            # Priorities are read now and not kept in order, because shared terms change; of equals the first goes.
+            first = min(self._waiting, key=lambda ticket: ticket.terms.priority)
+            priority = first.terms.priority
+            alike = (each for each in self._waiting if each.kind is first.kind and each.terms.priority == priority)
+            chosen = [ticket for ticket, _ in zip(alike, range(first.kind.most()), strict=False)]
+            self._waiting = [each for each in self._waiting if each not in chosen]
+            return chosen
+
+
+def _answer(tickets: list[_Ticket]) -> None:
+    try:
+        results = tickets[0].kind.answer([each.item for each in tickets])
+    except BaseException as fault:  # noqa: BLE001  it belongs to whoever asked
+        if len(tickets) == 1:
+            tickets[0].result.set_exception(fault)
+            return
+        for ticket in tickets:  # one item's fault is not the others', and each alone needs less memory
+            _answer([ticket])
+        return
+    for ticket, result in zip(tickets, results, strict=True):
+        ticket.result.set_result(result)

@@ -6,6 +6,7 @@ colour it names, a point takes the patch it lies on, a box takes what is in it.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -31,7 +32,7 @@ class ColourPredictor:
     checkpoint_fingerprint = "c0104125"
     default_threshold = 0.5
     mask_nms_iou = None
-    texts_at_once = 1
+    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1)
 
     def __init__(self) -> None:
         self.calls = {"encode": 0, "detect": 0, "segment": 0}
@@ -39,12 +40,12 @@ class ColourPredictor:
     def key(self, content_hash: str) -> EmbeddingKey:
         return EmbeddingKey(content_hash, self.checkpoint_fingerprint)
 
-    def prepare(self, image: np.ndarray, *, content_hash: str) -> np.ndarray:
-        return image
+    def prepare(self, image: np.ndarray, *, content_hash: str) -> tuple[np.ndarray, str]:
+        return image, content_hash
 
-    def encode(self, image: np.ndarray, *, content_hash: str) -> Embedding:
-        self.calls["encode"] += 1
-        return Embedding(self.key(content_hash), image.shape[:2], _patches(image))
+    def encode_each(self, pictures: Sequence[tuple[np.ndarray, str]]) -> list[Embedding]:
+        self.calls["encode"] += len(pictures)
+        return [Embedding(self.key(known_as), image.shape[:2], _patches(image)) for image, known_as in pictures]
 
     def make_room(self) -> None:
         """There is always room."""

@@ -100,7 +100,7 @@ class Team:
         self.is_at_a_terminal, self.says = True, "y"
         project = Project(7, "City", LabelConfig.parse(CONFIG), tasks=5)
         predictor = SimpleNamespace(encode=lambda _image: picture("blank"))
-        composition = SimpleNamespace(compose=lambda _settings: SimpleNamespace(predictor=predictor))
+        composition = SimpleNamespace(compose=lambda *_, **__: SimpleNamespace(predictor=predictor))
         monkeypatch.setitem(sys.modules, "sam3_backend.composition", composition)
         monkeypatch.setattr(projects, "read_project", lambda *_: project)
         monkeypatch.setattr(warm, "_warm", self._begin)

@@ -113,6 +113,18 @@ class TestConcepts:
         monkeypatch.setattr(demo._network, "mask_logits", None)  # calling it would fail
         assert demo.detect(embedding, text="purple star", threshold=0.5).found == ()
 
+    def test_pictures_seen_together_are_seen_as_one_by_one_and_hold_no_memory_of_each_other(
+        self, demo: Predictor, scene: tuple[np.ndarray, dict[str, np.ndarray]]
+    ) -> None:
+        pictures = [demo.prepare(each) for each in (scene[0], np.ascontiguousarray(scene[0][::-1, : WIDTH // 2]))]
+        for picture, together in zip(pictures, demo.encode_each(pictures), strict=True):
+            alone = demo.encode(picture)
+            assert (together.key, together.picture_hw) == (alone.key, alone.picture_hw)
+            assert together.tensors.keys() == alone.tensors.keys()
+            for name, tensor in alone.tensors.items():
+                torch.testing.assert_close(together.tensors[name], tensor, atol=1e-4, rtol=1e-4)
+                assert together.tensors[name].untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+
     def test_several_texts_are_answered_like_one_by_one(self, demo: Predictor, embedding: Embedding) -> None:
         texts = ["red circle", "shape", "a small purple star"]
         together = demo.detect_each(embedding, texts, threshold=0.2)

@@ -1,4 +1,4 @@
-"""One call at a time, the most urgent first."""
+"""The most urgent call first, one at a time unless more are allowed or may go together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import pytest
 
 from sam3_backend.errors import ModelBusy, Superseded
-from sam3_backend.model.scheduler import Priority, Scheduler, SharedTerms, Terms
+from sam3_backend.model.scheduler import Priority, Scheduler, SharedTerms, Terms, Together
 
 
 class HeldDevice:
@@ -241,3 +241,118 @@ def test_a_call_whose_turn_does_not_come_in_time_gives_up_and_leaves_no_trace() 
             scheduler.run(lambda: pytest.fail("called"), Terms(deadline=time.monotonic() + 0.02))
         assert scheduler.waiting == 0
     assert scheduler.run(lambda: "next", Terms()) == "next"
+
+
+def test_as_many_calls_run_at_a_time_as_the_device_gains_from() -> None:
+    scheduler, together = Scheduler(at_once=2), threading.Barrier(3)
+    threads = [threading.Thread(target=scheduler.run, args=(lambda: together.wait(10), Terms())) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    together.wait(10)  # both calls are in it, or this fails
+    for thread in threads:
+        thread.join(10)
+
+
+def test_of_many_callers_never_more_run_than_allowed() -> None:
+    scheduler, running, most = Scheduler(at_once=3), [], []
+
+    def call() -> None:
+        running.append(1)
+        most.append(len(running))
+        time.sleep(0.001)
+        running.pop()
+
+    threads = [threading.Thread(target=scheduler.run, args=(call, Terms(Priority.BULK))) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == 40
+    assert max(most) <= 3
+
+
+class Passes:
+    """Doubles numbers, and records which went together; fails on negative ones."""
+
+    def __init__(self, most: int) -> None:
+        self.made: list[list[int]] = []
+        self.kind: Together[int, int] = Together(self._answer, lambda: most)
+
+    def _answer(self, numbers: list[int]) -> list[int]:
+        self.made.append(list(numbers))
+        if min(numbers) < 0:
+            raise ValueError("negative")
+        return [2 * each for each in numbers]
+
+
+class Asked:
+    """Items that wait behind a held device, each in a thread of its own, and what became of them."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._threads: list[threading.Thread] = []
+        self.answers: dict[int, object] = {}
+
+    def add(self, passes: Passes, number: int, terms: Terms) -> None:
+        """Let an item queue up; returns once it waits."""
+        waiting = self._scheduler.waiting
+        self._threads.append(threading.Thread(target=self._ask, args=(passes, number, terms)))
+        self._threads[-1].start()
+        wait_until_waiting(self._scheduler, waiting + 1)
+
+    def _ask(self, passes: Passes, number: int, terms: Terms) -> None:
+        try:
+            self.answers[number] = self._scheduler.run_together(passes.kind, number, terms)
+        except (ValueError, Superseded) as fault:
+            self.answers[number] = type(fault)
+
+    def join(self) -> dict[int, object]:
+        """The answers, once all are there."""
+        for thread in self._threads:
+            thread.join(10)
+        return self.answers
+
+
+def test_waiting_items_of_one_kind_go_together_and_each_gets_its_own_answer() -> None:
+    scheduler, passes = Scheduler(), Passes(most=2)
+    asked = Asked(scheduler)
+    with HeldDevice(scheduler):
+        for number in (1, 2, 3):
+            asked.add(passes, number, Terms(Priority.BULK))
+    assert asked.join() == {1: 2, 2: 4, 3: 6}
+    assert passes.made == [[1, 2], [3]]
+
+
+def test_items_of_another_kind_or_urgency_do_not_go_along() -> None:
+    scheduler, passes, others = Scheduler(), Passes(most=8), Passes(most=8)
+    asked = Asked(scheduler)
+    with HeldDevice(scheduler):
+        asked.add(passes, 1, Terms(Priority.BULK))
+        asked.add(others, 2, Terms(Priority.BULK))
+        asked.add(passes, 3, Terms(Priority.WARM))
+        asked.add(passes, 4, Terms(Priority.BULK))
+        asked.add(passes, 5, Terms(Priority.INTERACTIVE))
+    asked.join()
+    assert passes.made == [[5], [1, 4], [3]]
+    assert others.made == [[2]]
+
+
+def test_one_item_s_fault_is_not_the_others() -> None:
+    scheduler, passes = Scheduler(), Passes(most=3)
+    asked = Asked(scheduler)
+    with HeldDevice(scheduler):
+        for number in (1, -2, 3):
+            asked.add(passes, number, Terms(Priority.BULK))
+    assert asked.join() == {1: 2, -2: ValueError, 3: 6}
+    assert passes.made == [[1, -2, 3], [1], [-2], [3]]
+
+
+def test_an_item_nobody_wants_any_more_does_not_go_along() -> None:
+    scheduler, passes, wanted = Scheduler(), Passes(most=3), [True]
+    asked = Asked(scheduler)
+    with HeldDevice(scheduler):
+        asked.add(passes, 1, Terms())
+        asked.add(passes, 2, Terms(is_wanted=lambda: wanted[0]))
+        wanted[0] = False
+    assert asked.join() == {1: 2, 2: Superseded}
+    assert passes.made == [[1]]

@@ -33,11 +33,12 @@ def square(x: int, y: int, size: int) -> Mask:
 class RecordingPredictor:
     """Answers texts from a table and clicks with a square; its mask logits count how often they were refined."""
 
-    texts_at_once = 1
+    pace = SimpleNamespace(texts_at_once=1, pictures_at_once=1)
 
     def __init__(self, table: dict[str, list[tuple[Mask, float]]] | None = None) -> None:
         self.table = table or {}
         self.encoded: list[str] = []
+        self.passes: list[int] = []
         self.segmented: list[dict[str, Any]] = []
         self.detected: list[dict[str, Any]] = []
         self.faults: list[Exception] = []
@@ -46,12 +47,13 @@ class RecordingPredictor:
     def key(self, content_hash: str) -> EmbeddingKey:
         return EmbeddingKey(content_hash, "recording")
 
-    def prepare(self, image: np.ndarray, *, content_hash: str) -> np.ndarray:
-        return image
+    def prepare(self, image: np.ndarray, *, content_hash: str) -> tuple[np.ndarray, str]:
+        return image, content_hash
 
-    def encode(self, image: np.ndarray, *, content_hash: str) -> Embedding:
-        self.encoded.append(content_hash)
-        return Embedding(self.key(content_hash), image.shape[:2], {"vit": image})
+    def encode_each(self, pictures: list[tuple[np.ndarray, str]]) -> list[Embedding]:
+        self.encoded += [content_hash for _, content_hash in pictures]
+        self.passes.append(len(pictures))
+        return [Embedding(self.key(each), image.shape[:2], {"vit": image}) for image, each in pictures]
 
     def make_room(self) -> None:
         self.rooms_made += 1
@@ -314,7 +316,7 @@ def test_memory_that_stays_full_is_said_so_and_the_next_request_is_answered() ->
 
 def test_texts_go_through_the_model_together_where_the_device_gains_from_it() -> None:
     class Batching(RecordingPredictor):
-        texts_at_once = 2
+        pace = SimpleNamespace(texts_at_once=2, pictures_at_once=1)
 
         def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
             batches.append(texts)
@@ -330,7 +332,7 @@ def test_texts_go_through_the_model_together_where_the_device_gains_from_it() ->
 
 def test_texts_that_do_not_fit_together_are_asked_one_by_one() -> None:
     class Crowded(RecordingPredictor):
-        texts_at_once = 8
+        pace = SimpleNamespace(texts_at_once=8, pictures_at_once=1)
 
         def detect_each(self, embedding: Embedding, texts: list[str], **how: Any) -> Any:
             raise ModelOutOfMemory("full")
@@ -402,6 +404,15 @@ def test_a_known_picture_that_a_batch_waits_for_is_served_next_and_not_downloade
     crowd.go()
     assert len(answer.result().found) == 1
     assert crowd.predictor.encoded == ["batch 2", "batch 0", "batch 1"]
+
+
+def test_pictures_of_a_batch_are_looked_at_together_where_the_device_gains_from_it() -> None:
+    crowd = Crowd()
+    crowd.predictor.pace = SimpleNamespace(texts_at_once=1, pictures_at_once=3)
+    asked = [crowd.asks(f"batch {number}", Terms(Priority.BULK)) for number in range(4)]
+    crowd.go()
+    assert [len(each.result().found) for each in asked] == [1] * 4
+    assert crowd.predictor.passes == [3, 1]
 
 
 def test_a_prompt_nobody_waits_for_any_more_takes_its_picture_from_nobody() -> None:

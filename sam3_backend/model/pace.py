@@ -1,0 +1,94 @@
+"""How much one device is given at a time: pictures and texts in one pass, threads for a call, calls side by side.
+
+All of it follows from the kind of device and the size of the network, but for the pictures in one pass on a GPU, which
+are tried out.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from sam3_backend.errors import ModelOutOfMemory
+from sam3_backend.model.batching import most_at_once
+from sam3_backend.model.device import is_small
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+TEXTS_AT_ONCE = 8
+
+
+class Pace:
+    """The pace of one predictor.
+
+    Args:
+        device: Where it computes.
+        parameters: How many its network has.
+
+    Attributes:
+        texts_at_once: Texts on one picture that go through the network together. One fills a CPU with a large network;
+            everything else has room for several.
+        pictures_at_once: Pictures that do; 1 until ``try_pictures``.
+    """
+
+    def __init__(self, device: torch.device, parameters: int) -> None:
+        self._device = device
+        self._is_small_on_cpu = device.type == "cpu" and is_small(parameters)
+        self.texts_at_once = TEXTS_AT_ONCE if self._is_small_on_cpu or device.type == "cuda" else 1
+        self.pictures_at_once = 1
+
+    @contextmanager
+    def prompting(self) -> Iterator[None]:
+        """Answer a prompt: with a small network on a CPU, in the calling thread alone.
+
+        Such a call is made of hundreds of operations of some microseconds. Where a second thread has a processor to
+        itself they take a quarter less; where it must wait for one, many times as long: a click on the demo checkpoint
+        took 4 ms instead of 6 with two threads on two idle processors, and 23 ms while another process used them.
+        """
+        threads = torch.get_num_threads()
+        if self._is_small_on_cpu:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            if self._is_small_on_cpu:
+                torch.set_num_threads(threads)
+
+    def try_pictures(self, look: Callable[[int], object]) -> None:
+        """Find out how many pictures to look at in one pass. A CPU is not asked: one picture fills it.
+
+        Args:
+            look: Looks at so many pictures.
+        """
+
+        def seconds_of(count: int) -> float:
+            try:
+                look(count)  # the first of a size does one-time work
+                torch.cuda.synchronize(self._device)
+                began = time.perf_counter()
+                look(count)
+                torch.cuda.synchronize(self._device)
+            except ModelOutOfMemory:
+                return float("inf")
+            return time.perf_counter() - began
+
+        if self._device.type == "cuda":
+            self.pictures_at_once = most_at_once(seconds_of)
+
+    def spread(self) -> int:
+        """Prepare for calls that nobody waits for, in a process that makes no others.
+
+        A small network on a CPU then computes every call in one thread, so that no processor waits for another.
+
+        Returns:
+            How many calls to make at a time.
+        """
+        if not self._is_small_on_cpu:
+            return 1
+        processors = torch.get_num_threads()
+        torch.set_num_threads(1)
+        return processors
