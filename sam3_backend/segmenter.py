@@ -148,7 +148,7 @@ class Segmenter:
         file = seen.file
         if file is None:
             with timings.stage("embedding"):
-                known = self._store.find(self._predictor.key(seen.content_hash))
+                known = self._store.find(self._predictor.key(seen.content_hash), SharedTerms(terms))
             if known is not None:
                 return known
             with timings.stage("download"):

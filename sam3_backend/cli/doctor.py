@@ -160,26 +160,18 @@ def _is_ours(settings: Settings) -> bool:
 
 
 def _redis(settings: Settings) -> Finding:
-    from redis.exceptions import NoPermissionError, RedisError
-
-    from sam3_backend.embeddings.redis_access import connect, in_words
+    from sam3_backend.embeddings.redis_room import NO_EVICTION, ask_room
 
     if settings.redis_url is None:
         return Finding("Redis", "advice", "REDIS_URL is not set; embeddings are kept in this server's memory alone.")
-    client = connect(settings.redis_url.get_secret_value(), PATIENCE_S)
-    try:
-        client.ping()
-        limit_bytes = client.info("memory").get("maxmemory")
-    except NoPermissionError as fault:
-        return Finding("Redis", "advice", f"answers, but does not say everything. {in_words(fault)}")
-    except (RedisError, OSError) as fault:
-        raise BackendError(
-            f"Redis does not answer: {in_words(fault)} The server goes on without it, more slowly."
-        ) from fault
-    finally:
-        client.close()
-    if not limit_bytes:
+    room = ask_room(settings.redis_url.get_secret_value(), PATIENCE_S)
+    if room.limit_bytes is None:
+        return Finding("Redis", "advice", f"answers, but does not say everything. {room.untold}")
+    if not room.limit_bytes:
         return Finding(
             "Redis", "advice", "answers, without a limit: set its maxmemory, and maxmemory-policy allkeys-lru."
         )
-    return Finding("Redis", "good", f"answers, keeps up to {limit_bytes / 2**30:.1f} GiB.")
+    words = f"answers, keeps up to {room.limit_bytes / 2**30:.1f} GiB"
+    if room.policy == NO_EVICTION:
+        return Finding("Redis", "advice", f"{words} and then takes no more: set its maxmemory-policy to allkeys-lru.")
+    return Finding("Redis", "good", f"{words}.")

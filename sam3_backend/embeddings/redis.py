@@ -1,6 +1,6 @@
 """The second tier: embeddings and refinements shared by all workers through Redis.
 
-Only this module and ``redis_access`` know Redis.
+Only this module, ``redis_access`` and ``redis_room`` know Redis.
 
 Redis slow, full, down or restarted means slower, never wrong, and never an error: every fault here is counted, logged
 once, and treated as a miss; after a fault nobody asks for a while. One that answers and only takes nothing is still

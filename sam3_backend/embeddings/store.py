@@ -1,7 +1,8 @@
 """Where embeddings come from: this process's memory, a store shared by all workers, or the model.
 
-One picture is encoded once for everybody who asks at the same time, in this process and, through ``sharing``, in
-others. Callers say how to make an embedding and never see which tier answered, except in statistics.
+One picture is fetched or encoded once for everybody in this process who asks at the same time, and encoded once for
+those in others too, through ``sharing``. Callers say how to make an embedding and never see which tier answered, except
+in statistics.
 """
 
 from __future__ import annotations
@@ -41,10 +42,17 @@ class Joinable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Flight:
-    """One embedding on its way, and the terms of whoever makes it."""
+    """One embedding on its way, and the terms of whoever brings it.
+
+    Attributes:
+        terms: Those that whoever waits for the embedding joins.
+        may_be_empty: Whether it is only looked for, so that it may land without one.
+        landed: What comes in the end.
+    """
 
     terms: Joinable | None
-    landed: Future[Embedding] = field(default_factory=Future)
+    may_be_empty: bool
+    landed: Future[Embedding | None] = field(default_factory=Future)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class StoreStatistics:
 
     Attributes:
         hits: Requests answered from memory.
-        joined: Requests that waited for an embedding somebody else in this process was already making.
+        joined: Requests that waited for an embedding somebody else in this process was already fetching or making.
         fetched: Requests answered from the shared store.
         made: Requests for which the model ran.
         unwritten: Embeddings that were made and could not be shared.
@@ -73,7 +81,7 @@ class StoreStatistics:
 
 
 class EmbeddingStore:
-    """Finds or makes embeddings; one picture is being encoded at most once at any moment.
+    """Finds or makes embeddings; one picture is being fetched or encoded at most once at any moment.
 
     Args:
         memory: The tier in this process.
@@ -90,19 +98,21 @@ class EmbeddingStore:
         self._in_flight: dict[EmbeddingKey, _Flight] = {}
         self._hits = self._joined = self._fetched = self._made = 0
 
-    def find(self, key: EmbeddingKey) -> Embedding | None:
-        """The embedding of ``key`` if a tier has it."""
-        found = self._memory.get(key)
-        if found is not None:
-            with self._lock:
-                self._hits += 1
-            return found
-        fetched = self._shared.fetch(key) if self._shared else None
-        if fetched is not None:
-            self._memory.put(fetched)
-            with self._lock:
-                self._fetched += 1
-        return fetched
+    def find(self, key: EmbeddingKey, terms: Joinable | None = None) -> Embedding | None:
+        """The embedding of ``key`` if a tier has it, or another request of this process is making it.
+
+        Args:
+            key: What it depends on.
+            terms: On what terms to wait for another request; see ``get_or_make``.
+
+        Raises:
+            ModelBusy: Another request is fetching or making it, and was not done before the deadline.
+        """
+
+        def fetch() -> tuple[Embedding | None, bool]:
+            return (self._shared.fetch(key) if self._shared else None), False
+
+        return self._once(key, fetch, _Flight(terms, may_be_empty=True))
 
     def get_or_make(self, key: EmbeddingKey, make: Callable[[], Embedding], terms: Joinable | None = None) -> Embedding:
         """The embedding of ``key``.
@@ -115,23 +125,16 @@ class EmbeddingStore:
                 its terms are told to join these.
 
         Raises:
-            ModelBusy: Another request is making it, and was not done before the deadline.
+            ModelBusy: Another request is fetching or making it, and was not done before the deadline.
         """
-        with self._lock:
-            found = self._memory.get(key)
-            if found is not None:
-                self._hits += 1
-                return found
-            flight = self._in_flight.get(key)
-            if flight is not None:
-                if flight.terms is not None and terms is not None:
-                    flight.terms.join(terms)
-                self._joined += 1
-            else:
-                mine = self._in_flight[key] = _Flight(terms)
-        if flight is not None:
-            return _landed(flight.landed, terms)
-        return self._fly(key, make, mine.landed)
+
+        def fetch_or_make() -> tuple[Embedding, bool]:
+            return self._shared.get_or_make(key, make) if self._shared else (make(), True)
+
+        while True:
+            embedding = self._once(key, fetch_or_make, _Flight(terms, may_be_empty=False))
+            if embedding is not None:  # else somebody looked for it who had no way to make it
+                return embedding
 
     def make_room(self) -> None:
         """Forget every embedding in this process; those that requests are working with stay theirs."""
@@ -156,29 +159,62 @@ class EmbeddingStore:
         if self._shared:
             self._shared.flush()
 
-    def _fly(self, key: EmbeddingKey, make: Callable[[], Embedding], flight: Future[Embedding]) -> Embedding:
-        """Find or make the embedding on behalf of everybody who waits for ``flight``."""
+    def _once(
+        self, key: EmbeddingKey, bring: Callable[[], tuple[Embedding | None, bool]], mine: _Flight
+    ) -> Embedding | None:
+        """What memory has or somebody brings already; otherwise what ``bring`` does, and whether it had to be made."""
+        with self._lock:
+            found = self._memory.get(key)
+            if found is not None:
+                self._hits += 1
+                return found
+            flight = self._in_flight.setdefault(key, mine)
+            if flight is not mine:
+                if flight.terms is not None and mine.terms is not None:
+                    flight.terms.join(mine.terms)
+                self._joined += not flight.may_be_empty
+        if flight is mine:
+            return self._fly(key, bring, mine.landed)
+        brought = _landed(flight.landed, mine.terms)
+        if flight.may_be_empty and brought is not None:
+            with self._lock:
+                self._joined += 1
+        return brought
+
+    def _fly(
+        self, key: EmbeddingKey, bring: Callable[[], tuple[Embedding | None, bool]], flight: Future[Embedding | None]
+    ) -> Embedding | None:
+        """Bring the embedding on behalf of everybody who waits for ``flight``."""
         try:
-            embedding, was_made = self._shared.get_or_make(key, make) if self._shared else (make(), True)
-            self._memory.put(embedding)  # before the flight ends: nobody may see neither
-            flight.set_result(embedding)
+            embedding, was_made = bring()
+            if embedding is not None:
+                self._memory.put(embedding)  # before the flight ends: nobody may see neither
         except BaseException as fault:
+            self._end(key)
             flight.set_exception(fault)
             raise
-        finally:
-            with self._lock:
-                del self._in_flight[key]
+        self._end(key)
+        flight.set_result(embedding)
+        if embedding is not None:
+            self._count(was_made=was_made)
+        return embedding
+
+    def _end(self, key: EmbeddingKey) -> None:
+        """No longer show a flight to who asks; before it lands, for some of those who wait then ask again."""
+        with self._lock:
+            del self._in_flight[key]
+
+    def _count(self, *, was_made: bool) -> None:
         with self._lock:
             self._made += was_made
             self._fetched += not was_made
             is_time = was_made and self._made % GIVE_BACK_EVERY == 0
         if is_time:  # beside the request, which must not wait for it
             threading.Thread(target=freed_memory.give_back, name="give-back", daemon=True).start()
-        return embedding
 
 
-def _landed(flight: Future[Embedding], terms: Joinable | None) -> Embedding:
-    """What somebody else makes, waited for as long as the terms allow."""
+def _landed(flight: Future[Embedding | None], terms: Joinable | None) -> Embedding | None:
+    """What somebody else brings, waited for as long as the terms allow."""
     deadline = terms.deadline if terms else None
     wait([flight], timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
     if not flight.done():

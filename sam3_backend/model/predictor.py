@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
-from sam3_backend.errors import InvalidPrompt
+from sam3_backend.errors import CheckpointError, InvalidPrompt
 from sam3_backend.model import weights
 from sam3_backend.model.checkpoint import Checkpoint, open_checkpoint
 from sam3_backend.model.clicks import CLICK_FEATURES, Clicks
@@ -96,14 +96,20 @@ class Predictor:
             offline: Never ask the hub.
 
         Raises:
-            CheckpointError: The checkpoint cannot be found or used.
+            CheckpointError: The checkpoint cannot be found or used, or the device has no room for it.
             SettingsError: There is no such device or precision.
         """
         where = resolve_device(device)
         opened = open_checkpoint(checkpoint, hf_token=hf_token, offline=offline)
         parameters = sum(tensor.numel() for tensor in opened.tensors.values())
         precision = resolve_dtype(dtype, where, parameters)
-        network = weights.build(opened, device=where, dtype=precision)
+        try:
+            network = weights.build(opened, device=where, dtype=precision)
+        except torch.OutOfMemoryError as fault:
+            raise CheckpointError(
+                f"{opened.name} does not fit into the memory that {where} has left. Stop what else uses it, set "
+                "DTYPE=float16 where it is float32, or DEVICE=cpu, which is slower."
+            ) from fault
         return cls(network, opened, device=where)
 
     def key(self, content_hash: str) -> EmbeddingKey:

@@ -56,8 +56,8 @@ class Metrics:
         )
         self._lookups = Counter(
             "sam3_embedding_lookups",
-            "Embeddings by where they came from: memory (hit), another request that was making it (joined), Redis "
-            "(fetched), the model (made).",
+            "Embeddings by where they came from: memory (hit), another request that was fetching or making it "
+            "(joined), Redis (fetched), the model (made).",
             ["outcome"],
             registry=registry,
         )

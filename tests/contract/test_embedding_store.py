@@ -132,6 +132,18 @@ def test_embeddings_expire_and_leases_do_not_stay(server: Redis) -> None:
     assert 0 < server.client.ttl(name) <= 60
 
 
+def test_being_used_does_not_put_off_when_an_embedding_expires(server: Redis) -> None:
+    maker, other = worker(server), worker(server)
+    maker.get_or_make(key(), embedding)
+    maker.flush()
+    (name,) = server.client.keys("*embedding*")
+    server.client.pexpire(name, 5000)
+    other.get_or_make(key(), must_not_be_made)
+    assert 0 < server.client.pttl(name) <= 5000
+    server.client.delete(name)
+    maker.get_or_make(key(), must_not_be_made)  # in memory nothing expires
+
+
 def with_header(header: object, values: bytes = b"") -> bytes:
     """A value whose checksum is right, whatever it says."""
     head = json.dumps(header).encode()

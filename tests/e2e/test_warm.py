@@ -63,3 +63,31 @@ def test_every_picture_of_a_project_is_in_redis_and_what_fails_is_named(studio: 
         assert f"Task {broken}: " in second.stderr
     finally:
         redis.stop()
+
+
+def test_a_redis_that_is_too_small_is_said_to_be_before_it_is_filled_and_does_what_was_said(
+    studio: Studio, tmp_path: Path
+) -> None:
+    project = studio.create_project("too much for Redis", LABEL_CONFIG, predict_on_open=False)
+    drawings = [Drawing((Shape("circle", "red", (320 + 20 * number, 280), 80),)) for number in range(4)]
+    project.upload({f"first-{number}.png": each.png() for number, each in enumerate(drawings[:2])})
+    redis = Redis(tmp_path)
+    try:
+        assert "Redis has no limit of its own" in warm(project, studio, redis).stderr
+        project.upload({f"later-{number}.png": each.png() for number, each in enumerate(drawings[2:])})
+        redis.client.config_set("maxmemory", redis.client.info("memory")["used_memory"] + 100_000)
+        refused = warm(project, studio, redis)
+        assert "room for 0 more of 4 pictures" in refused.stderr
+        assert "noeviction: the last 4 will not be stored" in refused.stderr
+        assert refused.stderr.index("will not be stored") < refused.stderr.index("pictures ━")  # the progress bar's
+        assert "2 embeddings could not be written" in refused.stderr
+        assert "2 encoded, 2 were ready, 0 failed." in refused.stderr
+        assert refused.returncode == 1
+        redis.client.config_set("maxmemory-policy", "allkeys-lru")
+        pushing_out = warm(project, studio, redis)
+        assert "allkeys-lru: for the others it pushes out what was used longest ago" in pushing_out.stderr
+        assert "could not be written" not in pushing_out.stderr
+        assert pushing_out.returncode == 0
+        assert len(redis.client.keys("*embedding*")) <= 2
+    finally:
+        redis.stop()

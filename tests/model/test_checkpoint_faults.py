@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from sam3_backend import Predictor
 from sam3_backend.errors import CheckpointError, SettingsError
+from sam3_backend.model import weights
 from sam3_backend.model.checkpoint import DEMO_DIRECTORY, open_checkpoint
 from sam3_backend.model.hub import download
 from sam3_backend.model.published_layout import read_published
@@ -291,3 +292,13 @@ def test_a_device_or_precision_that_does_not_exist_names_the_variable() -> None:
         Predictor.load("demo", device="quantum")
     with pytest.raises(SettingsError, match="DTYPE"):
         Predictor.load("demo", dtype="int3")
+
+
+def test_a_device_without_room_for_the_model_says_the_way_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.\nGPU 0 has a total of ...")
+
+    monkeypatch.setattr(weights, "build", build)
+    complaint = _complaint("demo")
+    assert "demo does not fit" in complaint
+    assert "DEVICE=cpu" in complaint

@@ -359,16 +359,23 @@ class Crowd:
     def __init__(self) -> None:
         self.predictor, self.scheduler = RecordingPredictor(), Scheduler()
         self.store = EmbeddingStore(MemoryTier(10**9))
-        self._segmenter = Segmenter(self.predictor, self.scheduler, self.store, Pictures())  # type: ignore[arg-type]
+        self.pictures = Pictures()
+        self._segmenter = Segmenter(self.predictor, self.scheduler, self.store, self.pictures)  # type: ignore[arg-type]
         self._pool = ThreadPoolExecutor(16)
         self._release, is_held = threading.Event(), threading.Event()
         self._held = self._pool.submit(self.scheduler.run, lambda: (is_held.set(), self._release.wait(10)), Terms())
         assert is_held.wait(10)
 
     def asks(self, name: str, terms: Terms) -> Future[Any]:
-        """Let somebody ask about a picture; returns once the request waits."""
+        """Let somebody ask about a picture, one whose content is known already by its location alone.
+
+        Returns once the request waits.
+        """
         before = self._waiting()
-        future = self._pool.submit(self._segmenter.answer_picture, picture(name), [clicks(0.1)], terms=terms)
+        if name in self.pictures.known:
+            future = self._pool.submit(self._segmenter.answer, name, [clicks(0.1)], terms=terms)  # type: ignore[arg-type]
+        else:
+            future = self._pool.submit(self._segmenter.answer_picture, picture(name), [clicks(0.1)], terms=terms)
         deadline = time.monotonic() + 10
         while self._waiting() == before:
             assert time.monotonic() < deadline
@@ -392,6 +399,20 @@ def test_an_annotator_who_opens_the_last_picture_of_a_batch_is_served_next() -> 
     crowd.go()
     assert crowd.predictor.encoded == ["batch 7", *(f"batch {number}" for number in range(7))]
     assert len(answer.result().found) == 1
+
+
+def test_a_known_picture_that_a_batch_waits_for_is_served_next_and_not_downloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crowd = Crowd()
+    for number in range(3):
+        crowd.asks(f"batch {number}", Terms(Priority.BULK))
+    crowd.pictures.known.add("batch 2")
+    monkeypatch.setattr(crowd.pictures, "fetch", lambda _name: 1 / 0)
+    answer = crowd.asks("batch 2", Terms(Priority.INTERACTIVE))
+    crowd.go()
+    assert len(answer.result().found) == 1
+    assert crowd.predictor.encoded == ["batch 2", "batch 0", "batch 1"]
 
 
 def test_pictures_of_a_batch_are_looked_at_together_where_the_device_gains_from_it() -> None:
