@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 NAMES = ("rle", "demo_quality", "interactive", "memory", "bulk", "bulk_import")
-"""What ``make bench`` runs; ``full_size`` takes long and runs when it is named."""
+"""What ``make bench`` runs; ``full_size`` and ``full_size_clicks`` take long and run when they are named."""
 RESULTS = Path(__file__).parent / "results"
 
 
