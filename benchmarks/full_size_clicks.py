@@ -43,7 +43,7 @@ PATIENCE_S = 900
 """For the server to be ready, and for each answer; slow processors look at a picture for minutes."""
 MASK_THRESHOLD = 0.9
 """Random weights put every pixel above the default of 0.5. A mask of the whole picture is one run, which would make
-drawing and run lengths too cheap; at 0.9 it is dust over a sixth of the picture, which costs more than an object."""
+drawing and run lengths too cheap; at 0.9 it is dust over a fifth of the picture, which costs more than an object."""
 CONFIG = LABEL_CONFIG.replace("<BrushLabels ", f'<BrushLabels model_mask_threshold="{MASK_THRESHOLD}" ')
 
 Answers = list[tuple[bytes, float]]
