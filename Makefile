@@ -38,8 +38,8 @@ studio: $(VENV)/installed $(STUDIO_VENV)/installed  ## Start a real Label Studio
 bench: $(VENV)/installed-dev  ## Measure, and write benchmarks/results/
 	@$(BIN)/python -m benchmarks
 
-bench-full: $(VENV)/installed-dev  ## Measure the full-size network, random weights (7 GB of scratch, 10 minutes on a CPU)
-	@$(BIN)/python -m benchmarks full_size
+bench-full: $(VENV)/installed-dev  ## Measure the full-size network, random weights (7 GB of scratch, 15 minutes on a CPU)
+	@$(BIN)/python -m benchmarks full_size full_size_clicks
 
 clean:  ## Remove what the other targets made, work done in the sample studio too
 	rm -rf $(VENV) .studio build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -6,16 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sam3_backend.settings import let_waiting_threads_sleep
-
 NAMES = ("rle", "demo_quality", "interactive", "memory", "bulk", "bulk_import")
-"""What ``make bench`` runs; ``full_size`` takes long and runs when it is named."""
+"""What ``make bench`` runs; ``full_size`` and ``full_size_clicks`` take long and run when they are named."""
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
     """Run them; 1 if one of them could not be run."""
-    let_waiting_threads_sleep()
     failed = [
         name
         for name in sys.argv[1:] or NAMES

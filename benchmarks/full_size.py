@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import multiprocessing
 import resource
-import shutil
-import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -26,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmarks.full_size_checkpoint import write_both_layouts
+from benchmarks.full_size_checkpoint import folder_for, write_both_layouts
+from benchmarks.isolation import alone
 from benchmarks.report import Report, options
 
 if TYPE_CHECKING:
@@ -251,16 +249,10 @@ def _peak_device_mib(plan: argparse.Namespace) -> float:
     return torch.cuda.max_memory_allocated() / MIB if plan.device.startswith("cuda") else 0.0
 
 
-def _alone(work: Callable[..., dict[str, float]], files: Path, plan: argparse.Namespace) -> dict[str, float]:
-    """Run one measurement in a fresh process."""
-    print(f"{work.__name__} ...", flush=True)
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (plan.threads,)) as pool:
-        return pool.apply(work, (files, plan))
-
-
 def _loads(files: Path, plan: argparse.Namespace) -> dict[str, dict[str, float]]:
     """Both ways of loading in turns: the median run of each; all are printed."""
-    turns = [{work.__name__: _alone(work, files, plan) for work in (our_load, plain_load)} for _ in range(LOADS)]
+    works = (our_load, plain_load)
+    turns = [{work.__name__: alone(plan.threads, work, files, plan) for work in works} for _ in range(LOADS)]
     print(*turns, sep="\n")
     ranked = {name: sorted((turn[name] for turn in turns), key=lambda run: run["load_s"]) for name in turns[0]}
     return {name: runs[LOADS // 2] for name, runs in ranked.items()}
@@ -302,16 +294,14 @@ def main() -> None:
     is_cuda = plan.device.startswith("cuda")
     plan.dtype = plan.dtype or ("float16" if is_cuda else "float32")
     plan.repeats = plan.repeats or (5 if is_cuda else 1)
-    json_path, scratch = plan.json, plan.scratch or Path(tempfile.mkdtemp(prefix="full-size-"))
-    plan.json, plan.scratch = str(plan.json), str(scratch)
-    try:
+    json_path = plan.json
+    with folder_for(plan.scratch) as scratch:
+        plan.json, plan.scratch = str(plan.json), str(scratch)
         write_both_layouts(scratch)
         works = (our_masks, plain_masks, our_prompts, plain_prompts)
-        measured = _loads(scratch, plan) | {work.__name__: _alone(work, scratch, plan) for work in works}
+        measured = _loads(scratch, plan)
+        measured |= {work.__name__: alone(plan.threads, work, scratch, plan) for work in works}
         _report(measured, plan).publish(json_path)
-    finally:
-        if not parser.parse_args().scratch:
-            shutil.rmtree(scratch)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A random checkpoint of the published dimensions, in both published layouts.
+"""A random checkpoint of the published dimensions, in the published layouts.
 
 The scales keep activations alive, so that scores and masks vary as with real weights; the numbers mean nothing.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import save_file
@@ -19,8 +22,21 @@ from sam3_backend.model.key_mapping import is_unused, network_name, to_network_n
 from sam3_backend.model.network import Sam3Network
 from sam3_backend.model.tokens import clip_vocabulary
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PUBLISHED_NAMES = Path(__file__).parent.parent / "tests" / "model" / "reference" / "keys.tsv"
 LAYERS = {"trunk.blocks": 32, "transformer.resblocks": 24}
+
+
+@contextmanager
+def folder_for(scratch: Path | None) -> Iterator[Path]:
+    """The folder to keep a checkpoint in, or a temporary one that goes away."""
+    if scratch:
+        yield scratch
+        return
+    with tempfile.TemporaryDirectory(prefix="full-size-") as folder:
+        yield Path(folder)
 
 
 def write_both_layouts(directory: Path) -> None:
@@ -29,12 +45,24 @@ def write_both_layouts(directory: Path) -> None:
     Args:
         directory: Made where it does not exist; takes 7 GB.
     """
-    if (directory / "processor_config.json").exists():
+    published, unfinished = directory / "sam3.pt", directory / "sam3.pt.part"
+    if not published.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        torch.save(_published_tensors(), unfinished)
+        unfinished.rename(published)
+    write_transformers_layout(directory)
+
+
+def write_transformers_layout(directory: Path) -> None:
+    """Write a transformers directory; keep what is there.
+
+    Args:
+        directory: Made where it does not exist; takes 3.5 GB.
+    """
+    if (directory / "processor_config.json").exists():  # written last
         return
     directory.mkdir(parents=True, exist_ok=True)
-    published = _published_tensors()
-    torch.save(published, directory / "sam3.pt")
-    ours = {name: tensor.contiguous().clone() for name, tensor in to_network_names(published).items()}
+    ours = {name: tensor.contiguous().clone() for name, tensor in to_network_names(_published_tensors()).items()}
     save_file(ours, directory / "model.safetensors", metadata={"format": "pt"})
     architecture = Architecture.published()
     parts = {"prompt_encoder_config": architecture.prompt_encoder, "mask_decoder_config": architecture.click_decoder}

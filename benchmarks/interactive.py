@@ -6,7 +6,6 @@ of a whole request less the time of the bare decoder call, measured on the same 
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import statistics
@@ -20,11 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import redis
-import requests
 import torch
-from label_studio_sdk.converter import brush
 
-from benchmarks.picture_host import LABEL, Annotator, drawing, jpeg, keypoint, request_body, uploads
+from benchmarks.clicks import answered_mask, bare_decoder_s, clicks_on, report_clicks, timed, usual_pattern
+from benchmarks.picture_host import LABEL, Annotator, drawing, jpeg, request_body, uploads
 from benchmarks.report import Report, options
 from examples.studio.backend import start_backend
 from examples.studio.processes import free_port
@@ -33,14 +31,12 @@ from sam3_backend.answer import AnswerOptions
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.store import EmbeddingStore
 from sam3_backend.images import decode_picture
-from sam3_backend.label_studio import rle
-from sam3_backend.model.clicks import CLICK_FEATURES
 from sam3_backend.model.scheduler import Scheduler
 from sam3_backend.prompts import PromptSet
 from sam3_backend.segmenter import Segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 CLICKS = 200
 ANNOTATORS = 8
@@ -58,17 +54,18 @@ def main() -> None:
     predictor = Predictor.load("demo")
     files = {f"{seed}.jpg": jpeg(drawing(seed)) for seed in range(ANNOTATORS)}
     many = {f"batch-{seed}.jpg": jpeg(drawing(seed, 960, 540)) for seed in range(BATCH_TASKS)}
-    decoder_s = bare_decoder_s(predictor, files["0.jpg"])
+    decoder_s = bare_decoder_s(predictor, files["0.jpg"], CLICKS)
     report.add("bare decoder call", 1000 * statistics.median(decoder_s), "ms")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    one_core_s = bare_decoder_s(predictor, files["0.jpg"])
+    one_core_s = bare_decoder_s(predictor, files["0.jpg"], CLICKS)
     torch.set_num_threads(threads)
     report.add("bare decoder call on one core", 1000 * statistics.median(one_core_s), "ms")
     with uploads(files | many) as host, tempfile.TemporaryDirectory() as folder:
         environment = {"LABEL_STUDIO_URL": host, "LABEL_STUDIO_API_KEY": "benchmark", "LOG_LEVEL": "WARNING"}
         with start_backend(Path(folder) / "log", env=environment) as server:
-            cached = cached_clicks(server.url, decoder_s, report)
+            cached = cached_clicks(server.url)
+            report_clicks(report, cached, decoder_s, most_ms=8, p99_most_ms=25)
             peer = usual_pattern(predictor, host, CLICKS // 10)
             report.add("usual pattern: encode at each click, SDK RLE", 1000 * statistics.median(peer), "ms")
             report.add(
@@ -81,69 +78,10 @@ def main() -> None:
     report.publish(arguments.json)
 
 
-def bare_decoder_s(predictor: Predictor, file: bytes) -> list[float]:
-    """Seconds of the decoder alone: tensors in, logits out."""
-    embedding = predictor.encode(decode_picture(file, max_pixels=10**8).rgb)
-    features = [embedding.tensors[name] for name in CLICK_FEATURES]
-    points = torch.tensor([[[[200.0, 200.0]]]]) * predictor.input_size_px / 1008
-    labels = torch.ones(1, 1, 1, dtype=torch.int64)
-
-    def decode() -> None:
-        predictor._network.tracker_model(features, points, labels, None, None, multimask=True)  # noqa: SLF001
-
-    with torch.inference_mode():
-        return timed(decode, CLICKS)
-
-
-def timed(work: Callable[[], object], times: int) -> list[float]:
-    """Seconds of each of so many runs, after a few that do not count."""
-    for _ in range(3):
-        work()
-    seconds = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def clicks_on(seed: int, count: int) -> list[bytes]:
-    """Requests for single clicks, no two alike, all on the red circle of one picture."""
-    picture = drawing(seed)
-    (x, y), radius = picture.shapes[0].centre_xy_px, picture.shapes[0].radius_px
-    rng = np.random.default_rng(seed)
-    bodies = []
-    for _ in range(count):
-        angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.7) * radius
-        spot = keypoint(
-            100 * (x + reach * np.cos(angle)) / picture.width_px, 100 * (y + reach * np.sin(angle)) / picture.height_px
-        )
-        bodies.append(request_body([f"{seed}.jpg"], [spot]))
-    return bodies
-
-
-def cached_clicks(url: str, decoder_s: list[float], report: Report) -> list[float]:
-    """One annotator clicking on one picture; returns the seconds of each click."""
+def cached_clicks(url: str) -> list[float]:
+    """Seconds of each click of one annotator on one picture."""
     annotator = Annotator(url)
-    bodies = clicks_on(0, CLICKS + 5)
-    seconds = [annotator.predict(body)[1] for body in bodies][5:]
-    beyond_ms = 1000 * (np.array(seconds) - statistics.median(decoder_s))
-    report.add("cached click over HTTP, median", 1000 * statistics.median(seconds), "ms")
-    report.add("… beyond the decoder, median", float(np.median(beyond_ms)), "ms", most=8)
-    report.add("… beyond the decoder, p99", float(np.percentile(beyond_ms, 99)), "ms", most=25)
-    return seconds
-
-
-def usual_pattern(predictor: Predictor, host: str, times: int) -> list[float]:
-    """What the example backends do at each click, without the HTTP around it: download, encode, decode, SDK RLE."""
-
-    def click() -> None:
-        data = requests.get(f"{host}/data/upload/1/0.jpg", timeout=10).content
-        embedding = predictor.encode(decode_picture(data, max_pixels=10**8).rgb)
-        mask = predictor.segment(embedding, points=[(430, 420)]).masks[0].to_array()
-        json.dumps(brush.mask2rle(mask.astype(np.uint8) * 255))
-
-    return timed(click, times)
+    return [annotator.predict(body)[1] for body in clicks_on(0, CLICKS + 5)][5:]
 
 
 def annotators_at_once(url: str, decoder_s: float, one_core_s: float, report: Report) -> None:
@@ -177,8 +115,7 @@ def worst_iou(seed: int, answers: list[bytes]) -> float:
     truth = picture.truth(LABEL)
     worst = 1.0
     for answer in answers:
-        regions = [each for each in json.loads(answer)["results"][0]["result"] if each["type"] == "brushlabels"]
-        mask = rle.decode(regions[0]["value"]["rle"], picture.width_px, picture.height_px)
+        mask = answered_mask(answer, picture)
         worst = min(worst, float((mask & truth).sum() / (mask | truth).sum()))
     return worst
 
