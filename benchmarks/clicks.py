@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import requests
@@ -46,19 +46,50 @@ def timed(work: Callable[[], object], times: int, *, uncounted: int = UNCOUNTED)
 
 
 def bare_decoder_s(predictor: Predictor, file: bytes, times: int) -> list[float]:
-    """Seconds of the decoder alone: tensors in, logits out."""
-    embedding = predictor.encode(decode_picture(file, max_pixels=10**8).rgb)
-    features = [embedding.tensors[name] for name in CLICK_FEATURES]
+    """Seconds of the decoder alone, on the threads that it is given in a server: tensors in, logits out."""
+    features = _click_features(predictor, file)
     device = features[0].device
-    points = torch.tensor([[[[200.0, 200.0]]]], device=device) * predictor.input_size_px / 1008
-    labels = torch.ones(1, 1, 1, dtype=torch.int64, device=device)
+    points = torch.tensor([[[200.0, 200.0]]], device=device) * predictor.input_size_px / 1008
+    labels = torch.ones(1, 1, dtype=torch.int64, device=device)
 
     def decode() -> None:
         logits, _ = predictor._network.tracker_model(features, points, labels, None, None, multimask=True)  # noqa: SLF001
         logits.cpu()  # waits for a GPU
 
+    with torch.inference_mode(), predictor.pace.clicking():
+        return timed(decode, times)
+
+
+def transformers_decoder_s(predictor: Predictor, file: bytes, times: int) -> list[float]:
+    """Seconds of the same, by transformers' own modules in their own order, on all threads."""
+    features = [each.float() for each in _click_features(predictor, file)]
+    head, device = predictor._network.tracker_model, features[0].device  # noqa: SLF001
+    head.mask_decoder.config._attn_implementation = "sdpa"  # noqa: SLF001  as its own models set it
+    grid = features[-1].shape[-1]
+    points = torch.tensor([[[[200.0, 200.0]]]], device=device) * predictor.input_size_px / 1008
+    labels = torch.ones(1, 1, 1, dtype=torch.int64, device=device)
+
+    def decode() -> None:
+        steps = (torch.arange(grid, device=device) + 0.5) / grid
+        positions = head.shared_image_embedding(torch.stack(torch.meshgrid(steps, steps, indexing="xy"), dim=-1))
+        prompt, dense = head.prompt_encoder(points, labels, None, None)
+        logits, *_ = head.mask_decoder(
+            image_embeddings=features[-1],
+            image_positional_embeddings=positions.permute(2, 0, 1)[None],
+            sparse_prompt_embeddings=prompt,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            high_resolution_features=features[:-1],
+        )
+        logits.cpu()
+
     with torch.inference_mode():
         return timed(decode, times)
+
+
+def _click_features(predictor: Predictor, file: bytes) -> list[torch.Tensor]:
+    embedding = predictor.encode(decode_picture(file, max_pixels=10**8).rgb)
+    return [cast("torch.Tensor", embedding.tensors[name]) for name in CLICK_FEATURES]
 
 
 def usual_pattern(

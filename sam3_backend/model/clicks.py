@@ -150,7 +150,7 @@ class Clicks:
         for index, click in enumerate(clicks):
             alike[click.prompt.kind].append(index)
         answers: dict[int, Segmentation] = {}
-        with answering("looking for the object"), self._pace.prompting():
+        with answering("looking for the object"), self._pace.clicking():
             for indices in alike.values():
                 found = _in_one_pass(self._head, [clicks[each] for each in indices], self._architecture.input_size_px)
                 answers.update(zip(indices, found, strict=True))

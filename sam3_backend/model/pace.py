@@ -19,7 +19,9 @@ from sam3_backend.model.device import is_small
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TEXTS_AT_ONCE = 8
+TEXTS_AT_ONCE_ON_GPU = 8
+TEXTS_AT_ONCE_OF_SMALL = 2
+"""Eight texts on the demo checkpoint took 72 ms one by one, 55 in pairs, 49 by four; but a click waits for a pass."""
 CLICKS_AT_ONCE = 4
 
 
@@ -31,8 +33,8 @@ class Pace:
         parameters: How many its network has.
 
     Attributes:
-        texts_at_once: Texts on one picture that go through the network together. One fills a CPU with a large network;
-            everything else has room for several.
+        texts_at_once: Texts on one picture that go through the network together. A CPU with a large network gains
+            nothing from more than one.
         clicks_at_once: Clicks on any pictures that do; likewise.
         pictures_at_once: Pictures that do; 1 until ``try_pictures``.
     """
@@ -40,18 +42,19 @@ class Pace:
     def __init__(self, device: torch.device, parameters: int) -> None:
         self._device = device
         self._is_small_on_cpu = device.type == "cpu" and is_small(parameters)
-        has_room = self._is_small_on_cpu or device.type == "cuda"
-        self.texts_at_once = TEXTS_AT_ONCE if has_room else 1
-        self.clicks_at_once = CLICKS_AT_ONCE if has_room else 1
-        self.pictures_at_once = 1
+        self.texts_at_once = self.clicks_at_once = self.pictures_at_once = 1
+        if device.type == "cuda":
+            self.texts_at_once, self.clicks_at_once = TEXTS_AT_ONCE_ON_GPU, CLICKS_AT_ONCE
+        elif self._is_small_on_cpu:
+            self.texts_at_once, self.clicks_at_once = TEXTS_AT_ONCE_OF_SMALL, CLICKS_AT_ONCE
 
     @contextmanager
-    def prompting(self) -> Iterator[None]:
-        """Answer a prompt: with a small network on a CPU, in the calling thread alone.
+    def clicking(self) -> Iterator[None]:
+        """Answer clicks: with a small network on a CPU, in the calling thread alone.
 
-        Such a call is made of hundreds of operations of some microseconds. Where a second thread has a processor to
-        itself they take a quarter less; where it must wait for one, many times as long: a click on the demo checkpoint
-        took 4 ms instead of 6 with two threads on two idle processors, and 23 ms while another process used them.
+        Such a call is made of a hundred operations of some microseconds. Where a second thread has a processor to
+        itself they take a fifth less; where it must wait for one, many times as long: a click on the demo checkpoint
+        took 2.8 ms, 2.2 with two threads on two idle processors, and 17 while another process used them.
         """
         threads = torch.get_num_threads()
         if self._is_small_on_cpu:

@@ -189,7 +189,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompt = ConceptPrompt.checked(text, exemplars, embedding.picture_hw)
-        with answering("looking for the concept"), self.pace.prompting():
+        with answering("looking for the concept"):
             return self.concepts.detect(embedding, [prompt], threshold=threshold, cut=cut)[0]
 
     def detect_each(
@@ -218,7 +218,7 @@ class Predictor:
         threshold = self._threshold(threshold)
         cut = logit_of(mask_threshold)
         prompts = [ConceptPrompt.checked(text, None, embedding.picture_hw) for text in texts]
-        with answering("looking for the concepts"), self.pace.prompting():
+        with answering("looking for the concepts"):
             return tuple(self.concepts.detect(embedding, prompts, threshold=threshold, cut=cut))
 
     def segment(
