@@ -15,10 +15,35 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import embedding, gelu, layer_norm, linear, scaled_dot_product_attention
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class PromptTokens:
+    """Points and corners of boxes as tokens: where they are, and what they are.
+
+    Args:
+        encoder: transformers' ``Sam3TrackerPromptEncoder``.
+        frame_px: Side of the square that coordinates are counted in.
+
+    Attributes:
+        end: (1, C), the token that stands for "no further prompt" in every prompt.
+    """
+
+    def __init__(self, encoder: Any, frame_px: int) -> None:
+        # The position encoding is sine and cosine of a projection of coordinates from -1 to 1, at the pixels' centres.
+        turns = 2 * torch.pi * encoder.shared_embedding.positional_embedding.double()
+        self._project = (turns * 2 / frame_px).T.float()
+        self._offset = (turns * (1 / frame_px - 1)).sum(dim=0).float()
+        self._kinds = encoder.point_embed.weight
+        self.end = encoder.not_a_point_embed.weight
+
+    def __call__(self, marks: Tensor, kinds: Tensor) -> Tensor:
+        """(B, p, 2) float32 XY in the frame and (B, p) int64 kinds to (B, p, C)."""
+        angles = linear(marks, self._project, self._offset)
+        return torch.cat([angles.sin(), angles.cos()], dim=-1) + embedding(kinds, self._kinds)
 
 
 class ClickDecoder:
@@ -27,16 +52,19 @@ class ClickDecoder:
     Args:
         decoder: transformers' ``Sam3TrackerMaskDecoder``.
         positions: (g * g, C) position encoding of the patches.
+        end: (1, C), the token that ends every prompt.
     """
 
-    def __init__(self, decoder: Any, positions: Tensor) -> None:
+    def __init__(self, decoder: Any, positions: Tensor, end: Tensor) -> None:
         self._decoder = decoder
         self._positions = positions
         transformer = decoder.transformer
         self._layers = [_Layer(layer, positions) for layer in transformer.layers]
         self._last_look = _TokensLook(transformer.final_attn_token_to_image)
         self._last_norm = transformer.layer_norm_final_attn
-        self._own = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+        # Tokens know no order: the one that ends a prompt may stand in front of it, with those that are always there.
+        own = [each.weight for each in (decoder.obj_score_token, decoder.iou_token, decoder.mask_tokens)]
+        self._always = torch.cat([*own, end])
         self._hypernetworks = _Side.of(decoder.output_hypernetworks_mlps)
         self._up1, self._up2 = _Quadrupling(decoder.upscale_conv1), _Quadrupling(decoder.upscale_conv2)
 
@@ -47,7 +75,7 @@ class ClickDecoder:
 
         Args:
             features: (B, C / 8, 4g, 4g), (B, C / 4, 2g, 2g) and (B, C, g, g), float32.
-            prompt: (B, p, C) prompt tokens.
+            prompt: (B, p, C) prompt tokens, without the one that ends them.
             dense: (B or 1, C, g or 1, g or 1), what is added to the coarsest features: the mask to refine, or that
                 there is none.
             multimask: Three masks per object instead of one.
@@ -56,7 +84,7 @@ class ClickDecoder:
             Mask logits (B, m, 4g, 4g) and predicted IoU (B, m).
         """
         fine, middle, coarse = features
-        start = torch.cat([self._own.expand(len(prompt), -1, -1), prompt], dim=1)
+        start = torch.cat([self._always.expand(len(prompt), -1, -1), prompt], dim=1)
         patches = (coarse + dense).flatten(2).transpose(1, 2).contiguous()
         tokens = start
         for index, layer in enumerate(self._layers):
@@ -88,19 +116,35 @@ class _Layer:
     def __init__(self, layer: Any, positions: Tensor) -> None:
         self._layer = layer
         self._positions = positions
+        self._own_look = _SelfLook(layer.self_attn)
         self._tokens_look = _TokensLook(layer.cross_attn_token_to_image)
         self._patches_look = _PatchesLook(layer.cross_attn_image_to_token)
 
     def __call__(self, tokens: Tensor, patches: Tensor, start: Tensor, *, is_first: bool) -> tuple[Tensor, Tensor]:
         layer, placed = self._layer, patches + self._positions
-        if is_first:
-            tokens = _self_attention(layer.self_attn, tokens, tokens)
-        else:
-            tokens = tokens + _self_attention(layer.self_attn, tokens + start, tokens)
-        tokens = layer.layer_norm1(tokens)
+        seen = self._own_look(tokens, tokens) if is_first else tokens + self._own_look(tokens + start, tokens)
+        tokens = layer.layer_norm1(seen)
         tokens = layer.layer_norm2(tokens + self._tokens_look(tokens + start, placed, patches))
         tokens = layer.layer_norm3(tokens + layer.mlp(tokens))
         return tokens, layer.layer_norm4(self._patches_look(patches, placed, tokens + start, tokens))
+
+
+class _SelfLook:
+    """Tokens attend to each other."""
+
+    def __init__(self, attention: Any) -> None:
+        self._attention = attention
+        self._ask = torch.cat([attention.q_proj.weight, attention.k_proj.weight])
+        self._ask_bias = torch.cat([attention.q_proj.bias, attention.k_proj.bias])
+
+    def __call__(self, placed: Tensor, tokens: Tensor) -> Tensor:
+        attention, (batch, count, _) = self._attention, tokens.shape
+        asked = linear(placed, self._ask, self._ask_bias).view(batch, count, 2, attention.num_attention_heads, -1)
+        query, key = asked.permute(2, 0, 3, 1, 4).unbind()
+        value = attention.v_proj(tokens).view(batch, count, attention.num_attention_heads, -1).transpose(1, 2)
+        seen = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
+        told: Tensor = attention.o_proj(seen.transpose(1, 2).flatten(2))
+        return told
 
 
 class _TokensLook:
@@ -132,10 +176,11 @@ class _PatchesLook:
             _by_head(attention, each) for each in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         self._heads = len(query[0])
-        self._offer = attention.scaling * torch.einsum("hdc,hde->hce", query[0], key[0]).flatten(0, 1)
-        self._offer_bias = attention.scaling * torch.einsum("hdc,hd->hc", query[0], key[1]).flatten()
-        self._level = attention.scaling * torch.einsum("hd,hde->he", query[1], key[0])
-        self._level_bias = attention.scaling * (query[1] * key[1]).sum(dim=1)
+        # What a token offers to patches, and behind it, how much it offers wherever a patch is.
+        offer = torch.einsum("hdc,hde->hce", query[0], key[0]), torch.einsum("hd,hde->he", query[1], key[0])[:, None]
+        bias = torch.einsum("hdc,hd->hc", query[0], key[1]), (query[1] * key[1]).sum(dim=1, keepdim=True)
+        self._offer = attention.scaling * torch.cat(offer, dim=1).flatten(0, 1)
+        self._offer_bias = attention.scaling * torch.cat(bias, dim=1).flatten()
         out = attention.o_proj.weight.unflatten(1, value[1].shape)
         self._give = torch.einsum("ohd,hdc->hoc", out, value[0]).flatten(0, 1)
         # The weights of each head add up to one, so that its share of the last bias may ride along with the values.
@@ -143,9 +188,8 @@ class _PatchesLook:
 
     def __call__(self, patches: Tensor, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         offered = self._each_head(linear(keys, self._offer, self._offer_bias))
-        level = self._each_head(linear(keys, self._level, self._level_bias))
         given = self._each_head(linear(values, self._give, self._give_bias))
-        scores = torch.baddbmm(level, offered, placed.transpose(1, 2))
+        scores = torch.baddbmm(offered[:, :, -1:], offered[:, :, :-1], placed.transpose(1, 2))
         weights = scores.view(len(scores), self._heads, -1, scores.shape[2]).softmax(dim=2).flatten(1, 2)
         return torch.baddbmm(patches, weights.transpose(1, 2), given)
 
@@ -190,16 +234,6 @@ class _Side:
         for index, (weight, bias) in enumerate(self._layers):
             by_token = torch.baddbmm(bias, by_token.relu() if index else by_token, weight)
         return by_token.transpose(0, 1)
-
-
-def _self_attention(attention: Any, placed: Tensor, tokens: Tensor) -> Tensor:
-    query, key, value = (
-        project(of).unflatten(2, (attention.num_attention_heads, -1)).transpose(1, 2)
-        for project, of in ((attention.q_proj, placed), (attention.k_proj, placed), (attention.v_proj, tokens))
-    )
-    seen = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
-    told: Tensor = attention.o_proj(seen.transpose(1, 2).flatten(2))
-    return told
 
 
 def _by_head(attention: Any, projection: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from transformers.models.sam3_tracker.modeling_sam3_tracker import (
     Sam3TrackerPromptEncoder,
 )
 
-from sam3_backend.model.click_decoder import ClickDecoder
+from sam3_backend.model.click_decoder import ClickDecoder, PromptTokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,10 +38,12 @@ class ClickHead(nn.Module):
         self.mask_decoder: Any = Sam3TrackerMaskDecoder(architecture.click_decoder)
         self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, width))
         self._grid_size = architecture.grid_size
+        self._frame_px = architecture.input_size_px
 
     def settle(self) -> None:
         """Derive from the parameters what every call needs; once, when they are loaded."""
-        self._decode = ClickDecoder(self.mask_decoder, self._positions())
+        self._prompt_tokens = PromptTokens(self.prompt_encoder, self._frame_px)
+        self._decode = ClickDecoder(self.mask_decoder, self._positions(), self._prompt_tokens.end)
 
     @property
     def projections(self) -> tuple[Any, Any]:
@@ -60,34 +62,28 @@ class ClickHead(nn.Module):
         return coarse.float() + self.no_memory_embedding.view(1, -1, 1, 1)
 
     def forward(
-        self,
-        features: Sequence[Tensor],
-        points: Tensor | None,
-        labels: Tensor | None,
-        boxes: Tensor | None,
-        mask_logits: Tensor | None,
-        *,
-        multimask: bool,
+        self, features: Sequence[Tensor], marks: Tensor, kinds: Tensor, mask_logits: Tensor | None, *, multimask: bool
     ) -> tuple[Tensor, Tensor]:
         """Masks of one object in each of B pictures.
 
         Args:
             features: Of the pictures, finest first, any float dtype: (B, C / 8, 4g, 4g), (B, C / 4, 2g, 2g) and
                 (B, C, g, g).
-            points: (B, p, 2) float32 XY in the input frame.
-            labels: (B, p) int64, 1 on the object, 0 beside it.
-            boxes: (B, 4) float32 xyxy in the input frame.
+            marks: (B, p, 2) float32 XY in the input frame: points, and corners of a box.
+            kinds: (B, p) int64: a point beside the object 0, one on it 1, a box's top left corner 2, its other one 3.
             mask_logits: (B, 4g, 4g) float32 logits to refine.
             multimask: Three masks per object instead of one.
 
         Returns:
             Mask logits (B, m, 4g, 4g) and predicted IoU (B, m), float32.
         """
-        one_object = (None if each is None else each[:, None] for each in (points, labels, boxes, mask_logits))
-        prompt, dense = self.prompt_encoder(*one_object)
+        encoder = self.prompt_encoder
         if mask_logits is None:
-            dense = self.prompt_encoder.no_mask_embed.weight[:, :, None, None]
-        masks, iou_scores = self._decode([each.float() for each in features], prompt[:, 0], dense, multimask=multimask)
+            dense = encoder.no_mask_embed.weight[:, :, None, None]
+        else:
+            dense = encoder.mask_embed(mask_logits[:, None])
+        prompt = self._prompt_tokens(marks, kinds)
+        masks, iou_scores = self._decode([each.float() for each in features], prompt, dense, multimask=multimask)
         return masks, iou_scores
 
     def _positions(self) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 from sam3_backend.errors import InvalidPrompt
@@ -18,7 +19,6 @@ from sam3_backend.model.prompt_inputs import labelled_points, logit_of, one_box,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
 
     from sam3_backend.embeddings.embedding import Embedding
@@ -32,22 +32,23 @@ if TYPE_CHECKING:
 CLICK_FEATURES = ("click_fine", "click_middle", "click_coarse")
 """Names of the click decoder's tensors in an embedding, finest first."""
 
+TOP_LEFT, BOTTOM_RIGHT = 2, 3
+"""Kinds of marks besides points, as the prompt encoder numbers them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClickPrompt:
     """One question to the click decoder, checked.
 
     Attributes:
-        points: (p, 2) float32 XY, fractions of the picture; None without points.
-        labels: (p,) int64, 1 on the object, 0 beside it.
-        box: (1, 4) float32 xyxy, fractions of the picture; None without a box.
+        marks: (p, 2) float32 XY, fractions of the picture: points, and behind them the corners of a box.
+        kinds: (p,) int64: a point beside the object 0, one on it 1, a box's top left corner 2, its other one 3.
         mask_logits: (s, s) float32 logits to refine, or None.
         multimask: Three masks instead of one.
     """
 
-    points: FloatArray | None
-    labels: npt.NDArray[np.int64] | None
-    box: FloatArray | None
+    marks: FloatArray
+    kinds: npt.NDArray[np.int64]
     mask_logits: FloatArray | None
     multimask: bool
 
@@ -68,18 +69,24 @@ class ClickPrompt:
         """
         if points is None and box is None:
             raise InvalidPrompt("A point or a box is needed.")
-        xy, labels = (None, None) if points is None else labelled_points(points, picture_hw)
-        xyxy = None if box is None else one_box(box, picture_hw)
+        marks, kinds = [], []
+        if points is not None:
+            xy, labels = labelled_points(points, picture_hw)
+            marks.append(xy)
+            kinds.append(labels)
+        if box is not None:
+            marks.append(one_box(box, picture_hw).reshape(2, 2))
+            kinds.append(np.array([TOP_LEFT, BOTTOM_RIGHT]))
         logits = None if mask_logits is None else previous_logits(mask_logits, low_res_size_px)
+        all_marks, all_kinds = np.concatenate(marks), np.concatenate(kinds)
         if multimask is None:  # the official rule: a lone click is ambiguous
-            multimask = xy is not None and len(xy) == 1 and xyxy is None and logits is None
-        return cls(xy, labels, xyxy, logits, multimask)
+            multimask = len(all_kinds) == 1 and logits is None
+        return cls(all_marks, all_kinds, logits, multimask)
 
     @property
-    def kind(self) -> tuple[int | bool | None, ...]:
+    def kind(self) -> tuple[int, bool, bool]:
         """The same for prompts that fit into one pass."""
-        parts = (self.points, self.box, self.mask_logits)
-        return (*(None if each is None else len(each) for each in parts), self.multimask)
+        return len(self.marks), self.mask_logits is None, self.multimask
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,27 +169,20 @@ def _in_one_pass(head: ClickHead, clicks: Sequence[Click], frame_px: int) -> lis
         _joined([cast("torch.Tensor", each.embedding.tensors[name]) for each in clicks]) for name in CLICK_FEATURES
     ]
 
-    def stacked(values: Sequence[npt.NDArray[np.generic] | None]) -> torch.Tensor | None:
-        # A copy: logits that are handed back may be read-only.
-        given = [torch.tensor(each) for each in values if each is not None]
-        return torch.stack(given).to(features[0].device) if given else None
-
-    prompts = [each.prompt for each in clicks]
-    points, box = stacked([each.points for each in prompts]), stacked([each.box for each in prompts])
+    device, prompts = features[0].device, [each.prompt for each in clicks]
+    refined = [each.mask_logits for each in prompts if each.mask_logits is not None]
     masks, iou_scores = head(
         features,
-        None if points is None else points * frame_px,
-        stacked([each.labels for each in prompts]),
-        None if box is None else box[:, 0] * frame_px,
-        stacked([each.mask_logits for each in prompts]),
+        torch.from_numpy(np.stack([each.marks for each in prompts]) * np.float32(frame_px)).to(device),
+        torch.from_numpy(np.stack([each.kinds for each in prompts])).to(device),
+        torch.from_numpy(np.stack(refined)).to(device) if refined else None,
         multimask=prompts[0].multimask,
     )
-    order = iou_scores.argsort(dim=1, descending=True, stable=True)
-    scores = iou_scores.gather(1, order).tolist()
-    found = masks.cpu().numpy()
+    logits, scores = masks.cpu().numpy(), iou_scores.cpu().numpy()
     return [
-        _segmentation(click, found[index][places], tuple(scores[index]))
-        for index, (click, places) in enumerate(zip(clicks, order.cpu().numpy(), strict=True))
+        _segmentation(click, found[order], tuple(rated[order].tolist()))
+        for click, found, rated in zip(clicks, logits, scores, strict=True)
+        for order in [np.argsort(-rated, kind="stable")]
     ]
 
 
