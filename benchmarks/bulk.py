@@ -178,7 +178,7 @@ def main() -> None:
     host = multiprocessing.get_context("spawn").Process(target=stand_in, args=(pictures, there), daemon=True)
     host.start()
     url = f"http://127.0.0.1:{here.recv()}"
-    predictor = Predictor.load("demo")
+    predictor = Predictor.load("demo", clicks=False)  # as a bulk run does that shares nothing with annotators
     predictor.warm_up()
     with tempfile.TemporaryDirectory() as folder:
         runs = {

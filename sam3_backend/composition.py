@@ -71,7 +71,8 @@ def compose(
         settings: Checkpoint, device, limits.
         observe: Told each stage's name and its seconds, for metrics.
         pictures: Where pictures come from; None to download them all.
-        is_awaited: Whether somebody waits for single answers; else only the number of them counts.
+        is_awaited: Whether somebody waits for single answers, and may click; else only the number of answers counts,
+            and prompts are texts.
 
     Raises:
         CheckpointError: The checkpoint cannot be found or used.
@@ -85,6 +86,7 @@ def compose(
         dtype=settings.dtype,
         hf_token=token.get_secret_value() if token else None,
         offline=settings.hf_hub_offline,
+        clicks=is_awaited or tier is not None,  # else nobody will ever click on what this process sees
     )
     scheduler = Scheduler(at_once=1 if is_awaited else predictor.pace.spread())
     if not is_awaited:

@@ -73,6 +73,8 @@ class Predictor:
         self.has_click_decoder = network.tracker_model is not None
         self.checkpoint_fingerprint = weights.fingerprint(checkpoint)
         made_by = f"{self.checkpoint_fingerprint} {PREPROCESSING_VERSION} {self.dtype}"
+        if checkpoint.has_click_decoder and not self.has_click_decoder:
+            made_by += " without click features"
         self.fingerprint = hashlib.sha256(made_by.encode()).hexdigest()[:16]
 
     @classmethod
@@ -84,6 +86,7 @@ class Predictor:
         dtype: str = "auto",
         hf_token: str | None = None,
         offline: bool = False,
+        clicks: bool = True,
     ) -> Predictor:
         """Load a checkpoint.
 
@@ -94,6 +97,7 @@ class Predictor:
             dtype: "auto", "float32", "bfloat16" or "float16".
             hf_token: Hugging Face token with access to the checkpoint.
             offline: Never ask the hub.
+            clicks: Whether points and boxes will be asked. Without, a picture takes less work and memory.
 
         Raises:
             CheckpointError: The checkpoint cannot be found or used, or the device has no room for it.
@@ -110,6 +114,8 @@ class Predictor:
                 f"{opened.name} does not fit into the memory that {where} has left. Stop what else uses it, set "
                 "DTYPE=float16 where it is float32, or DEVICE=cpu, which is slower."
             ) from fault
+        if not clicks:
+            network.tracker_model = network.tracker_neck = None
         return cls(network, opened, device=where)
 
     def key(self, content_hash: str) -> EmbeddingKey:

@@ -363,3 +363,21 @@ def test_warming_up_leaves_nothing_behind(demo: Predictor) -> None:
 def test_one_backbone_serves_both_heads(demo: Predictor) -> None:
     backbones = [module for module in demo._network.modules() if type(module).__name__ == "Sam3ViTModel"]
     assert len(backbones) == 1
+
+
+def test_a_predictor_without_clicks_finds_the_same_and_shares_no_embedding_with_one_that_has_them(
+    demo: Predictor, scene: tuple[np.ndarray, Any]
+) -> None:
+    other = Predictor.load("demo", clicks=False)
+    embedding = other.encode(scene[0])
+    assert set(embedding.tensors) == {"hidden"}
+    assert embedding.key.content_hash == demo.encode(scene[0]).key.content_hash
+    assert embedding.key != demo.encode(scene[0]).key
+    assert other.checkpoint_fingerprint == demo.checkpoint_fingerprint
+    ours, theirs = (
+        [each.detection_score for each in predictor.detect(predictor.encode(scene[0]), text="shape").found]
+        for predictor in (other, demo)
+    )
+    assert ours == theirs
+    with pytest.raises(InvalidPrompt):
+        other.segment(embedding, points=[(200, 200)])
