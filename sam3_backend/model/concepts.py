@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
     from sam3_backend.model.network import Candidates, PictureFeatures, Sam3Network
+    from sam3_backend.model.pace import Pace
     from sam3_backend.model.tokens import TextTokens
 
 TEXT_WITHOUT_WORDS = "visual"
@@ -72,12 +73,9 @@ class Concepts:
         network: Loaded.
         tokens: Its tokenizer.
         device: Where it computes.
-        at_once: How many prompts go through the network together.
+        pace: Says how many prompts go through the network together.
         max_iou: Of two instances of one prompt that overlap by more the worse is dropped; None: keep both, as the
             official model does.
-
-    Attributes:
-        at_once: As given.
     """
 
     def __init__(
@@ -85,15 +83,15 @@ class Concepts:
         network: Sam3Network,
         tokens: TextTokens,
         device: torch.device,
+        pace: Pace,
         *,
-        at_once: int,
         max_iou: float | None = None,
     ) -> None:
         self._network = network
         self._tokens = tokens
         self._device = device
         self._max_iou = max_iou
-        self.at_once = at_once
+        self._pace = pace
         self._texts: Recent[str, torch.Tensor] = Recent(_TEXTS_REMEMBERED)
         self._pictures: Recent[EmbeddingKey, PictureFeatures] = Recent(_PICTURES_IN_USE)
 
@@ -113,8 +111,9 @@ class Concepts:
         """
         features = self.picture_features(embedding)
         answers: list[Detections] = []
-        for start in range(0, len(prompts), self.at_once):
-            tokens = [self._prompt_tokens(features, prompt) for prompt in prompts[start : start + self.at_once]]
+        at_once = self._pace.texts_at_once
+        for start in range(0, len(prompts), at_once):
+            tokens = [self._prompt_tokens(features, prompt) for prompt in prompts[start : start + at_once]]
             candidates = self._network.detect(features, *_padded(tokens))
             answers += [
                 self._choose(embedding.picture_hw, features, candidates, index, threshold, cut)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TEXTS_AT_ONCE_ON_GPU = 8
-TEXTS_AT_ONCE_OF_SMALL = 2
+TEXTS_AT_ONCE_OF_SMALL, TEXTS_AT_ONCE_UNAWAITED = 2, 4
 """Eight texts on the demo checkpoint took 72 ms one by one, 55 in pairs, 49 by four; but a click waits for a pass."""
 CLICKS_AT_ONCE = 4
 
@@ -96,6 +96,7 @@ class Pace:
         """
         if not self._is_small_on_cpu:
             return 1
+        self.texts_at_once = TEXTS_AT_ONCE_UNAWAITED
         processors = torch.get_num_threads()
         torch.set_num_threads(1)
         return processors

@@ -60,8 +60,8 @@ class Predictor:
         self._network = network
         self._device = device
         self.pace = Pace(device, sum(each.numel() for each in network.parameters()))
-        tuning, together = checkpoint.tuning, self.pace.texts_at_once
-        self.concepts = Concepts(network, checkpoint.tokens, device, at_once=together, max_iou=tuning.mask_nms_iou)
+        tuning = checkpoint.tuning
+        self.concepts = Concepts(network, checkpoint.tokens, device, self.pace, max_iou=tuning.mask_nms_iou)
         self.clicks = Clicks(network.tracker_model, checkpoint.name, self.pace, network.architecture)
         self.name = checkpoint.name
         self.device = str(device)
