@@ -34,9 +34,9 @@ class PromptTokens:
 
     def __init__(self, encoder: Any, frame_px: int) -> None:
         # The position encoding is sine and cosine of a projection of coordinates from -1 to 1, at the pixels' centres.
-        turns = 2 * torch.pi * encoder.shared_embedding.positional_embedding.double()
-        self._project = (turns * 2 / frame_px).T.float()
-        self._offset = (turns * (1 / frame_px - 1)).sum(dim=0).float()
+        turns = 2 * torch.pi * encoder.shared_embedding.positional_embedding
+        self._project = (turns * 2 / frame_px).T
+        self._offset = (turns * (1 / frame_px - 1)).sum(dim=0)
         self._kinds = encoder.point_embed.weight
         self.end = encoder.not_a_point_embed.weight
 

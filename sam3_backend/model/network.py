@@ -15,7 +15,6 @@ names are those of a transformers ``facebook/sam3`` directory.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from sam3_backend.model.architecture import Architecture
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PictureFeatures:
     """What the detector derives from one picture, the same for every prompt.
 
@@ -53,11 +52,14 @@ class PictureFeatures:
     looked: Tensor
     cls_token: Tensor
     draws_with: Callable[[], tuple[Tensor, ...]]
+    _finer: tuple[Tensor, ...] | None = None
 
-    @cached_property
+    @property
     def finer(self) -> tuple[Tensor, ...]:
         """The finer levels as masks are drawn with them; not made for a picture in which nothing is found."""
-        return self.draws_with()
+        if self._finer is None:  # two threads may both make them, and make the same
+            self._finer = self.draws_with()
+        return self._finer
 
 
 @dataclass(frozen=True, slots=True)
