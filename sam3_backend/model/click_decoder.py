@@ -116,39 +116,25 @@ class _Layer:
     def __init__(self, layer: Any, positions: Tensor) -> None:
         self._layer = layer
         self._positions = positions
-        self._own_look = _SelfLook(layer.self_attn)
+        self._own_look = _TokensLook(layer.self_attn)
         self._tokens_look = _TokensLook(layer.cross_attn_token_to_image)
         self._patches_look = _PatchesLook(layer.cross_attn_image_to_token)
 
     def __call__(self, tokens: Tensor, patches: Tensor, start: Tensor, *, is_first: bool) -> tuple[Tensor, Tensor]:
         layer, placed = self._layer, patches + self._positions
-        seen = self._own_look(tokens, tokens) if is_first else tokens + self._own_look(tokens + start, tokens)
-        tokens = layer.layer_norm1(seen)
+        if is_first:
+            tokens = self._own_look(tokens, tokens, tokens)
+        else:
+            where = tokens + start
+            tokens = tokens + self._own_look(where, where, tokens)
+        tokens = layer.layer_norm1(tokens)
         tokens = layer.layer_norm2(tokens + self._tokens_look(tokens + start, placed, patches))
         tokens = layer.layer_norm3(tokens + layer.mlp(tokens))
         return tokens, layer.layer_norm4(self._patches_look(patches, placed, tokens + start, tokens))
 
 
-class _SelfLook:
-    """Tokens attend to each other."""
-
-    def __init__(self, attention: Any) -> None:
-        self._attention = attention
-        self._ask = torch.cat([attention.q_proj.weight, attention.k_proj.weight])
-        self._ask_bias = torch.cat([attention.q_proj.bias, attention.k_proj.bias])
-
-    def __call__(self, placed: Tensor, tokens: Tensor) -> Tensor:
-        attention, (batch, count, _) = self._attention, tokens.shape
-        asked = linear(placed, self._ask, self._ask_bias).view(batch, count, 2, attention.num_attention_heads, -1)
-        query, key = asked.permute(2, 0, 3, 1, 4).unbind()
-        value = attention.v_proj(tokens).view(batch, count, attention.num_attention_heads, -1).transpose(1, 2)
-        seen = scaled_dot_product_attention(query, key, value, scale=attention.scaling)
-        told: Tensor = attention.o_proj(seen.transpose(1, 2).flatten(2))
-        return told
-
-
 class _TokensLook:
-    """Tokens attend to patches; the keys' and values' projections are applied to the tokens' side."""
+    """Tokens attend to patches, or to each other; the keys' and values' projections are applied to who asks."""
 
     def __init__(self, attention: Any) -> None:
         query, key, value = (
@@ -161,11 +147,11 @@ class _TokensLook:
         self._tell = torch.einsum("ohd,hdc->ohc", out, value[0]).flatten(1)
         self._tell_bias = torch.einsum("ohd,hd->o", out, value[1]) + attention.o_proj.bias
 
-    def __call__(self, tokens: Tensor, placed: Tensor, patches: Tensor) -> Tensor:
-        batch, _, width = patches.shape
+    def __call__(self, tokens: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        batch, count, width = tokens.shape
         asked = linear(tokens, self._ask, self._ask_bias).view(batch, -1, width)
-        seen = (asked @ placed.transpose(1, 2)).softmax(dim=-1) @ patches
-        return linear(seen.view(batch, tokens.shape[1], -1), self._tell, self._tell_bias)
+        seen = scaled_dot_product_attention(asked, keys, values, scale=1.0)
+        return linear(seen.view(batch, count, -1), self._tell, self._tell_bias)
 
 
 class _PatchesLook:
@@ -187,15 +173,12 @@ class _PatchesLook:
         self._give_bias = (torch.einsum("ohd,hd->ho", out, value[1]) + attention.o_proj.bias / self._heads).flatten()
 
     def __call__(self, patches: Tensor, placed: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        offered = self._each_head(linear(keys, self._offer, self._offer_bias))
-        given = self._each_head(linear(values, self._give, self._give_bias))
+        batch, count, width = values.shape
+        offered = linear(keys, self._offer, self._offer_bias).view(batch, -1, width + 1)
+        given = linear(values, self._give, self._give_bias).view(batch, -1, width)
         scores = torch.baddbmm(offered[:, :, -1:], offered[:, :, :-1], placed.transpose(1, 2))
-        weights = scores.view(len(scores), self._heads, -1, scores.shape[2]).softmax(dim=2).flatten(1, 2)
+        weights = scores.view(batch, count, self._heads, -1).softmax(dim=1).view(scores.shape)
         return torch.baddbmm(patches, weights.transpose(1, 2), given)
-
-    def _each_head(self, tokens: Tensor) -> Tensor:
-        """(B, t, heads * n) to (B, heads * t, n)."""
-        return tokens.view(*tokens.shape[:2], self._heads, -1).transpose(1, 2).flatten(1, 2)
 
 
 class _Quadrupling:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sam3_backend.settings import Settings
 
 
-def compose(settings: Settings, pictures: PictureSource) -> Segmenter:
+def compose(settings: Settings, pictures: PictureSource, *, is_awaited: bool) -> Segmenter:
     return Segmenter(ColourPredictor(), Scheduler(), EmbeddingStore(MemoryTier(10**7)), pictures)  # type: ignore[arg-type]
 
 

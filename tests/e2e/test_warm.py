@@ -84,10 +84,12 @@ def test_a_redis_that_is_too_small_is_said_to_be_before_it_is_filled_and_does_wh
         assert "2 encoded, 2 were ready, 0 failed." in refused.stderr
         assert refused.returncode == 1
         redis.client.config_set("maxmemory-policy", "allkeys-lru")
+        # Room for a third, and for what Redis holds meanwhile for those who read and write at the same time.
+        redis.client.config_set("maxmemory", redis.client.info("memory")["used_memory"] + 2_500_000)
         pushing_out = warm(project, studio, redis)
         assert "allkeys-lru: for the others it pushes out what was used longest ago" in pushing_out.stderr
         assert "could not be written" not in pushing_out.stderr
         assert pushing_out.returncode == 0
-        assert len(redis.client.keys("*embedding*")) <= 2
+        assert len(redis.client.keys("*embedding*")) <= 3
     finally:
         redis.stop()
