@@ -84,6 +84,35 @@ def test_masks_are_those_of_transformers_mask_decoder(demo: Predictor) -> None:
     torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
 
 
+@pytest.mark.parametrize("multimask", [True, False])
+@pytest.mark.parametrize("refines", [True, False])
+@torch.inference_mode()
+def test_clicks_are_decoded_as_by_transformers_decoder(demo: Predictor, *, multimask: bool, refines: bool) -> None:
+    head = demo._network.tracker_model
+    random = torch.Generator().manual_seed(1)
+    features = [each.repeat(2, 1, 1, 1) for each in demo._network.click_features(_hidden(demo._network))]
+    points, corners = torch.rand(2, 3, 2, generator=random) * 500, torch.tensor([[[40.0, 60.0], [300.0, 200.0]]] * 2)
+    labels = torch.tensor([[1, 0, 1], [0, 1, 1]])
+    logits = torch.randn(2, 4 * 32, 4 * 32, generator=random) if refines else None
+    kinds = torch.cat([labels, torch.tensor([[2, 3]] * 2)], dim=1)
+    ours = head(features, torch.cat([points, corners], dim=1), kinds, logits, multimask=multimask)
+    head.mask_decoder.config._attn_implementation = "sdpa"
+    boxes = corners.flatten(1)[:, None]
+    before = None if logits is None else logits[:, None]
+    prompt, dense = head.prompt_encoder(points[:, None], labels[:, None], boxes, before)
+    positions = head._positions().T.unflatten(1, (32, 32))[None].repeat(2, 1, 1, 1)
+    masks, iou_scores, *_ = head.mask_decoder(
+        image_embeddings=features[2],
+        image_positional_embeddings=positions,
+        sparse_prompt_embeddings=prompt,
+        dense_prompt_embeddings=dense,
+        multimask_output=multimask,
+        high_resolution_features=features[:2],
+    )
+    torch.testing.assert_close(ours[0], masks[:, 0], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours[1], iou_scores[:, 0], atol=1e-5, rtol=0)
+
+
 def _hidden(network: Any) -> torch.Tensor:
     """What the backbone might have seen: (1, g * g, D)."""
     width = network.architecture.detector.vision_config.backbone_config.hidden_size
