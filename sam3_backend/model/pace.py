@@ -6,6 +6,7 @@ are tried out.
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -42,6 +43,9 @@ class Pace:
     def __init__(self, device: torch.device, parameters: int) -> None:
         self._device = device
         self._is_small_on_cpu = device.type == "cpu" and is_small(parameters)
+        self._lock = threading.Lock()
+        self._clicking = 0
+        self._threads = 1
         self.texts_at_once = self.clicks_at_once = self.pictures_at_once = 1
         if device.type == "cuda":
             self.texts_at_once, self.clicks_at_once = TEXTS_AT_ONCE_ON_GPU, CLICKS_AT_ONCE
@@ -56,14 +60,22 @@ class Pace:
         itself they take a fifth less; where it must wait for one, many times as long: a click on the demo checkpoint
         took 2.8 ms, 2.2 with two threads on two idle processors, and 17 while another process used them.
         """
-        threads = torch.get_num_threads()
-        if self._is_small_on_cpu:
-            torch.set_num_threads(1)
+        if not self._is_small_on_cpu:
+            yield
+            return
+        # The number is the whole process's: the first to click takes the threads, and the last gives them back.
+        with self._lock:
+            if not self._clicking:
+                self._threads = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self._clicking += 1
         try:
             yield
         finally:
-            if self._is_small_on_cpu:
-                torch.set_num_threads(threads)
+            with self._lock:
+                self._clicking -= 1
+                if not self._clicking:
+                    torch.set_num_threads(self._threads)
 
     def try_pictures(self, look: Callable[[int], object]) -> None:
         """Find out how many pictures to look at in one pass. A CPU is not asked: one picture fills it.

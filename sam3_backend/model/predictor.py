@@ -266,7 +266,8 @@ class Predictor:
 
     def find_pace(self) -> None:
         """Try out how many pictures the device should look at in one pass; nothing to do on a CPU."""
-        self.pace.try_pictures(lambda count: self.encode_each([self._blank()] * count))
+        blank = self._blank()  # not in the trial, which shall time the device
+        self.pace.try_pictures(lambda count: self.encode_each([blank] * count))
 
     def _blank(self) -> PreparedPicture:
         return self.prepare(np.zeros((self.input_size_px, self.input_size_px, 3), np.uint8))

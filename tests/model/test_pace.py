@@ -36,6 +36,17 @@ def test_a_small_network_on_a_cpu_clicks_in_one_thread_and_gives_the_others_back
     assert torch.get_num_threads() == 3
 
 
+def test_threads_come_back_when_the_last_of_several_clicks_is_answered_whoever_began() -> None:
+    pace = Pace(CPU, SMALL)
+    one, other = pace.clicking(), pace.clicking()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert torch.get_num_threads() == 1
+    other.__exit__(None, None, None)
+    assert torch.get_num_threads() == 3
+
+
 def test_a_large_network_clicks_with_all_threads() -> None:
     with Pace(CPU, LARGE).clicking():
         assert torch.get_num_threads() == 3
