@@ -18,10 +18,19 @@ from sam3_backend.masks import Mask
 from sam3_backend.model.answers import Detection, Detections, Segmentation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 MOST_WORDS = 32
+
+
+def one_by_one(segment: Callable[..., Any]) -> SimpleNamespace:
+    """A predictor's ``clicks``, for one that answers each question on its own."""
+    names = ("points", "box", "mask_logits", "multimask", "mask_threshold")
+    return SimpleNamespace(
+        question=lambda embedding, *asked: (embedding, dict(zip(names, asked, strict=True))),
+        answer=lambda clicks: [segment(embedding, **how) for embedding, how in clicks],
+    )
 
 
 class ColourPredictor:
@@ -49,12 +58,7 @@ class ColourPredictor:
 
     @property
     def clicks(self) -> SimpleNamespace:
-        """Asks ``segment`` one question after another."""
-        names = ("points", "box", "mask_logits", "multimask", "mask_threshold")
-        return SimpleNamespace(
-            question=lambda embedding, *asked: (embedding, dict(zip(names, asked, strict=True))),
-            answer=lambda clicks: [self.segment(embedding, **how) for embedding, how in clicks],
-        )
+        return one_by_one(self.segment)
 
     def make_room(self) -> None:
         """There is always room."""

@@ -20,6 +20,7 @@ from sam3_backend.masks import Mask
 from sam3_backend.model.scheduler import Priority, Scheduler, Terms
 from sam3_backend.prompts import Box, Exemplar, Point, PromptSet
 from sam3_backend.segmenter import Segmenter
+from tests.contract.colour_predictor import one_by_one
 
 WIDTH_PX, HEIGHT_PX = 200, 100
 
@@ -57,12 +58,7 @@ class RecordingPredictor:
 
     @property
     def clicks(self) -> SimpleNamespace:
-        """Asks ``segment`` one question after another."""
-        names = ("points", "box", "mask_logits", "multimask", "mask_threshold")
-        return SimpleNamespace(
-            question=lambda embedding, *asked: (embedding, dict(zip(names, asked, strict=True))),
-            answer=lambda clicks: [self.segment(embedding, **how) for embedding, how in clicks],
-        )
+        return one_by_one(self.segment)
 
     def make_room(self) -> None:
         self.rooms_made += 1
