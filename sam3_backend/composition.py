@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import cv2
+
 from sam3_backend.embeddings.memory import MemoryTier
 from sam3_backend.embeddings.redis import RedisTier
 from sam3_backend.embeddings.refinement_store import RefinementStore
@@ -79,6 +81,7 @@ def compose(
         SettingsError: There is no such device or precision, or Redis' address cannot be used.
     """
     tier = _tier(settings)  # first, because loading a model takes long
+    cv2.setNumThreads(1)  # the masks it is given are small: its threads would only take processors from the model
     token = settings.hf_token
     predictor = Predictor.load(
         settings.model_checkpoint,

@@ -164,10 +164,21 @@ def small_holes(foreground: BoolArray, max_area_px: int) -> BoolArray:
     Returns:
         (h, w) bool, True in every 8-connected background component of at most ``max_area_px`` pixels.
     """
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats((~foreground).astype(np.uint8), connectivity=8)
-    is_small = statistics[:, cv2.CC_STAT_AREA] <= max_area_px
+    x1, y1, x2, y2 = _bounds(foreground)
+    height, width = foreground.shape
+    if min(x1, y1) == 0 or x2 == width or y2 == height:
+        near, outside_px = (slice(None), slice(None)), 0
+    else:  # what surrounds the foreground is one component, which begins in the corner and goes on beyond the crop
+        near = slice(y1 - 1, y2 + 1), slice(x1 - 1, x2 + 1)
+        outside_px = foreground.size - foreground[near].size
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats((~foreground[near]).view(np.uint8), connectivity=8)
+    areas_px = statistics[:, cv2.CC_STAT_AREA]
+    areas_px[labels[0, 0]] += outside_px
+    is_small = areas_px <= max_area_px
     is_small[0] = False  # component 0 is the foreground
-    return np.asarray(is_small[labels], dtype=np.bool_)
+    holes = np.full(foreground.shape, is_small[labels[0, 0]])
+    holes[near] = is_small.take(labels)
+    return holes
 
 
 def _bounds(mask: BoolArray) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ import re
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import httpx
@@ -38,6 +39,7 @@ _OWN_PATHS = ("/data/", "/storage-data/", "/tasks/", "/projects/")
 _IMMUTABLE_PATHS = ("/data/upload/", "/storage-data/uploaded/")
 # Anybody who reaches /setup can add a project; this many are remembered.
 _MOST_PROJECTS = 4096
+_MOST_ADDRESSES = 1024
 _WHAT_TO_SET = "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
 _WHAT_TO_DO = f"reload the page in Label Studio, so that it introduces itself, or {_WHAT_TO_SET}"
 
@@ -223,6 +225,7 @@ def _origin(hostname: str | None) -> str | None:
     return str(url.copy_with(query=None, fragment=None, username=None, password=None)).rstrip("/")
 
 
+@lru_cache(maxsize=_MOST_ADDRESSES)
 def _parse(uri: str) -> httpx.URL:
     try:
         return httpx.URL(uri)
@@ -237,6 +240,7 @@ def _presign_path(uri: str, task_id: int | None) -> str:
     return f"/tasks/{task_id}/presign/?fileuri={base64.urlsafe_b64encode(uri.encode()).decode()}"
 
 
+@lru_cache(maxsize=_MOST_ADDRESSES)
 def _relative_path(uri: str, origin: str | None) -> str:
     """Path and query below Label Studio's base of an address without a host."""
     if uri.startswith("//"):

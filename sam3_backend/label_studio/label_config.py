@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 from sam3_backend.errors import InvalidLabelConfig
 from sam3_backend.label_studio.controls import RECTANGLES, Output, Tag, output_tags, read_output, read_tags
-from sam3_backend.label_studio.labels import Label, find_label
+from sam3_backend.label_studio.labels import Label, Meanings
 from sam3_backend.label_studio.parameters import parameter_controls
 from sam3_backend.label_studio.tuning import DEFAULT_MAX_REGIONS, Tuning, read_tuning
 
@@ -38,7 +38,7 @@ class MessageControl:
     to_name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LabelConfig:
     """A labelling config, as far as this backend cares.
 
@@ -71,10 +71,15 @@ class LabelConfig:
         """
         return _parse(xml)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[Label, ...]:
         """The labels of all outputs, each name once."""
         return tuple({label.stored_name: label for output in self.outputs for label in output.labels}.values())
+
+    @cached_property
+    def meanings(self) -> Meanings:
+        """What texts mean which label."""
+        return Meanings(self.labels)
 
     def label_for(self, text: str | None) -> str | None:
         """The stored name of the label a text means.
@@ -86,7 +91,7 @@ class LabelConfig:
             The label whose value, alias or predicted value it is, whatever the capitals, singular or plural; else the
             only label there is; else None.
         """
-        if text is not None and (meant := find_label(self.labels, text)):
+        if text is not None and (meant := self.meanings.find(text)):
             return meant.stored_name
         return self.labels[0].stored_name if len(self.labels) == 1 else None
 
@@ -94,7 +99,7 @@ class LabelConfig:
         """The controls that a mask with this label is written to: all that have the label, else the first."""
         return tuple(output for output in self.outputs if output.has(label)) or self.outputs[:1]
 
-    @property
+    @cached_property
     def signature(self) -> str:
         """Everything here that changes a prediction, as text; colours, order and white space do not.
 

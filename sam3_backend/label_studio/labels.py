@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,26 @@ class Label:
         return json.dumps([self.stored_name, *sorted(self.texts)])
 
 
-def find_label(labels: Sequence[Label], text: str) -> Label | None:
-    """The label a text means: by value, alias or predicted value, whatever the capitals, singular or plural."""
-    for fold in (_fold, _singular):
-        for label in labels:
-            if fold(text) in {fold(name) for name in (label.value, label.stored_name, *label.predicted_values)}:
+class Meanings:
+    """What texts mean which label: its value, alias and predicted values, whatever the capitals, singular or plural.
+
+    Args:
+        labels: The first of those that a text may mean is meant.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self._by_text: list[tuple[Callable[[str], str], dict[str, Label]]] = [(_fold, {}), (_singular, {})]
+        for fold, known in self._by_text:
+            for label in labels:
+                for name in (label.value, label.stored_name, *label.predicted_values):
+                    known.setdefault(fold(name), label)
+
+    def find(self, text: str) -> Label | None:
+        """The label a text means."""
+        for fold, known in self._by_text:
+            if label := known.get(fold(text)):
                 return label
-    return None
+        return None
 
 
 def _fold(text: str) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sam3_backend.answer import Answer, AnswerOptions
@@ -117,8 +118,9 @@ class Predictions:
 
     def model_version(self, config: LabelConfig) -> str:
         """Changes exactly when the predictions of a project would: checkpoint, prompts, thresholds, outputs."""
-        parts = [ANSWER_REVISION, self._facts.default_threshold, self._facts.mask_nms_iou, config.signature]
-        return f"{self.base_version}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]}"
+        facts = self._facts
+        digest = _digest(ANSWER_REVISION, facts.default_threshold, facts.mask_nms_iou, config.signature)
+        return f"{self.base_version}-{digest}"
 
     def predict(self, task: TaskRequest | InvalidRequest, request: PredictRequest, deadline: float) -> dict[str, Any]:
         """The prediction of one task; one that ends in the reason where there is none.
@@ -190,6 +192,11 @@ class Predictions:
         return regions.prediction(
             told, regions.failed_version(self.model_version(request.config), fault.code, fault.message)
         )
+
+
+@lru_cache(maxsize=256)
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:10]
 
 
 def number_of(project: str | None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sam3_backend.errors import InvalidPrompt, InvalidRequest
-from sam3_backend.label_studio.labels import find_label
 from sam3_backend.prompts import PromptSet
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def unique(prompts: Iterable[PromptSet]) -> tuple[PromptSet, ...]:
 
 
 def _label_named(name: str, config: LabelConfig) -> str:
-    meant = find_label(config.labels, name)
+    meant = config.meanings.find(name)
     if meant is None:
         known = ", ".join(f'"{label.value}"' for label in config.labels)
         raise InvalidPrompt(f'There is no label "{name.strip()}". Before a colon write one of: {known}.')

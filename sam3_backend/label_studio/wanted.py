@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sam3_backend.errors import InvalidPrompt
-from sam3_backend.label_studio.labels import find_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +47,7 @@ def looking_for(config: LabelConfig, wanted: Sequence[str]) -> LabelConfig:
 
 
 def _label_named(config: LabelConfig, name: str) -> str:
-    meant = find_label(config.labels, name)
+    meant = config.meanings.find(name)
     if meant is not None:
         return meant.stored_name
     known = ", ".join(f'"{label.value}"' for label in config.labels)

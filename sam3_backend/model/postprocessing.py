@@ -7,6 +7,7 @@ Pure numpy.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -58,24 +59,30 @@ def to_mask(logits: FloatArray, picture_hw: tuple[int, int]) -> Mask:
         return Mask(crop=np.zeros((0, 0), np.bool_), origin_xy_px=(0, 0), picture_hw=picture_hw)
     (y, top, bottom, down), (x, left, right, across) = rows, columns
     first = top[0]
-    strip = logits[first : bottom[-1] + 1]
-    wide = strip[:, left] * (1 - across) + strip[:, right] * across
+    wide = _between(logits[first : bottom[-1] + 1], left, right, across, axis=1)
+    top, bottom, down = top - first, bottom - first, down[:, None]
     crop = np.empty((len(top), len(left)), np.bool_)
     band = max(1, _BAND_PIXELS // len(left))
     for start in range(0, len(top), band):
         part = slice(start, start + band)
-        value = wide[top[part] - first] * (1 - down[part, None])
-        value += wide[bottom[part] - first] * down[part, None]
-        np.greater(value, 0, out=crop[part])
+        np.greater(_between(wide, top[part], bottom[part], down[part], axis=0), 0, out=crop[part])
     return Mask(crop=crop, origin_xy_px=(x, y), picture_hw=picture_hw)
+
+
+def _between(values: FloatArray, lower: IndexArray, upper: IndexArray, weight: FloatArray, *, axis: int) -> FloatArray:
+    """Values between the lines ``lower`` and ``upper`` of an axis, ``weight`` of the way to the upper one."""
+    # numpy takes whole lines six times as fast by ``take`` as by indexing.
+    low, high = values.take(lower, axis=axis), values.take(upper, axis=axis)
+    low *= 1 - weight
+    high *= weight
+    low += high
+    return low
 
 
 def _interpolation(
     source_px: int, target_px: int, lines: IndexArray
 ) -> tuple[int, IndexArray, IndexArray, FloatArray] | None:
     """Bilinear weights along one axis, only for target pixels that touch a positive source line.
-
-    The arithmetic is torch's (``align_corners=False``) in the same float32 steps.
 
     Args:
         source_px: Length of the axis in the logits.
@@ -88,12 +95,21 @@ def _interpolation(
     """
     if not len(lines):
         return None
+    lower, upper, weight = _weights(source_px, target_px)
+    # Both grow along the axis: a target pixel touches what lies between its two lines.
+    near = slice(int(np.searchsorted(upper, lines[0])), int(np.searchsorted(lower, lines[-1], side="right")))
+    return near.start, lower[near], upper[near], weight[near]
+
+
+@lru_cache(maxsize=64)
+def _weights(source_px: int, target_px: int) -> tuple[IndexArray, IndexArray, FloatArray]:
+    """Lower and upper source index of each target pixel along one axis, and the weight of the upper one.
+
+    The arithmetic is torch's (``align_corners=False``) in the same float32 steps.
+    """
     scale = np.float32(source_px) / np.float32(target_px)
     centre = scale * (np.arange(target_px, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
     centre = np.maximum(centre, np.float32(0))
     lower = np.minimum(centre.astype(np.int64), source_px - 1)
-    upper = np.minimum(lower + 1, source_px - 1)
-    touching = np.flatnonzero((upper >= lines[0]) & (lower <= lines[-1]))
-    near = slice(int(touching[0]), int(touching[-1]) + 1)
-    weight = np.clip(centre[near] - lower[near].astype(np.float32), 0, 1)
-    return near.start, lower[near], upper[near], weight.astype(np.float32)
+    weight = np.clip(centre - lower.astype(np.float32), 0, 1).astype(np.float32)
+    return lower, np.minimum(lower + 1, source_px - 1), weight

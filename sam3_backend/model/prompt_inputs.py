@@ -133,7 +133,7 @@ def _labelled(values: npt.ArrayLike, width: int, shape: str) -> tuple[npt.NDArra
     if not np.isfinite(rows).all():
         raise InvalidPrompt("A coordinate is not a number.")
     labels = rows[:, width] if rows.shape[1] > width else np.ones(len(rows))
-    if not np.isin(labels, (0, 1)).all():
+    if not ((labels == 0) | (labels == 1)).all():
         raise InvalidPrompt("A label is 1 (this) or 0 (not this).")
     return rows[:, :width], labels.astype(np.int64)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -126,6 +126,14 @@ class _Ticket:
     terms: Terms | SharedTerms
     result: Future[Any] = field(default_factory=Future)
 
+    def is_done(self, within_s: float | None) -> bool:
+        """Wait for the result, or what went wrong; whether it has come."""
+        try:
+            self.result.exception(within_s)
+        except TimeoutError:
+            return False
+        return True
+
 
 class Scheduler:
     """Gives the device to the most urgent.
@@ -169,7 +177,7 @@ class Scheduler:
         """
         ticket = _Ticket(kind, item, terms)
         self._enter(ticket)
-        while not wait([ticket.result], seconds_until(terms.deadline)).done:
+        while not ticket.is_done(seconds_until(terms.deadline)):
             self._leave_if_late(ticket)
         answered: Result = ticket.result.result()
         return answered
@@ -209,7 +217,7 @@ class Scheduler:
                 self._waiting.remove(ticket)
                 raise ModelBusy(TOO_BUSY)
         if not is_waiting:
-            wait([ticket.result])
+            ticket.is_done(None)
 
     def _work(self) -> None:
         """Answer tickets, in one of the device's threads, until none waits."""

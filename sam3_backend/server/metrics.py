@@ -118,7 +118,8 @@ class Metrics:
     def prediction_ended(self) -> None:
         """One less predict request is being answered."""
         self._running.dec()
-        self.read_totals()
+        if self._is_multiprocess:  # another worker may be the one whose numbers are looked at
+            self.read_totals()
 
     def watch(
         self,
@@ -126,7 +127,7 @@ class Metrics:
         calls_waiting: Callable[[], int] = lambda: 0,
         refinements: Callable[[], RefinementStatistics] = RefinementStatistics,
     ) -> None:
-        """Read running totals after every prediction and before every look at the numbers.
+        """Read running totals before every look at the numbers; with several workers after every prediction, too.
 
         Args:
             statistics: The embedding store's.

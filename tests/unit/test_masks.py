@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -127,3 +128,16 @@ def test_holes_that_touch_by_a_corner_are_one() -> None:
 def test_without_foreground_or_background_nothing_is_a_hole() -> None:
     assert not small_holes(np.ones((5, 5), dtype=bool), 256).any()
     assert small_holes(np.zeros((5, 5), dtype=bool), 24).sum() == 0
+
+
+@pytest.mark.parametrize("margin_px", [0, 1, 2, 12])
+def test_holes_are_the_same_wherever_the_object_lies(margin_px: int) -> None:
+    random = np.random.default_rng(margin_px)
+    for limit_px in (1, 3, 60, 10_000):
+        foreground = np.zeros((64, 80), dtype=bool)
+        inner = foreground[margin_px : 64 - margin_px, margin_px : 80 - margin_px]
+        inner[:] = random.random(inner.shape) > 0.4
+        _, labels = cv2.connectedComponents((~foreground).astype(np.uint8), connectivity=8)
+        areas_px = np.bincount(labels[~foreground])
+        expected = ~foreground & (areas_px[np.where(foreground, 1, labels)] <= limit_px)
+        assert np.array_equal(small_holes(foreground, limit_px), expected)
