@@ -53,7 +53,7 @@ def bare_decoder_s(predictor: Predictor, file: bytes, times: int) -> list[float]
     labels = torch.ones(1, 1, dtype=torch.int64, device=device)
 
     def decode() -> None:
-        logits, _ = predictor._network.tracker_model(features, points, labels, None, multimask=True)  # noqa: SLF001
+        logits, _ = predictor._network.tracker_model([features], [(points, labels)], multimask=True)  # noqa: SLF001
         logits.cpu()  # waits for a GPU
 
     with torch.inference_mode(), predictor.pace.clicking():

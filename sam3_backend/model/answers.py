@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, overload
 
+import numpy as np
+
 from sam3_backend.masks import Mask
+from sam3_backend.model.postprocessing import LOGIT_LIMIT
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 Drawing: TypeAlias = Callable[[], Mask]
@@ -53,20 +55,24 @@ class Detections:
     presence_score: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Segmentation:
     """The object that points and a box ask for.
 
     Attributes:
         masks: One, or three readings of an ambiguous click; best first, each drawn when it is read.
         iou_scores: The model's own estimate of each mask's IoU, [0, 1], same order.
-        mask_logits: (k, s, s) float32, same order, clamped to +-32, before holes are filled. ``mask_logits[0]`` can be
-            handed back with more points to refine the mask.
+        decoded: The mask decoder's logits, each (s, s) float32, same order, before holes are filled.
     """
 
     masks: Sequence[Mask]
     iou_scores: tuple[float, ...]
-    mask_logits: npt.NDArray[np.float32]
+    decoded: Sequence[npt.NDArray[np.float32]]
+
+    @cached_property
+    def mask_logits(self) -> npt.NDArray[np.float32]:
+        """(k, s, s) float32: ``decoded``, clamped to +-32. ``mask_logits[0]`` can be handed back with more points."""
+        return np.stack(self.decoded).clip(-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 class Drawings(Sequence[Mask]):

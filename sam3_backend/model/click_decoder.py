@@ -84,14 +84,14 @@ class ClickDecoder:
             Mask logits (B, m, 4g, 4g) and predicted IoU (B, m).
         """
         fine, middle, coarse = features
-        start = torch.cat([self._always.expand(len(prompt), -1, -1), prompt], dim=1)
+        start = torch.cat([self._always.expand(prompt.shape[0], -1, -1), prompt], dim=1)
         patches = (coarse + dense).flatten(2).transpose(1, 2).contiguous()
         tokens = start
         for index, layer in enumerate(self._layers):
             tokens, patches = layer(tokens, patches, start, is_first=index == 0)
         tokens = self._last_norm(tokens + self._last_look(tokens + start, patches + self._positions, patches))
         weights = self._hypernetworks(tokens[:, 2 : 2 + self._decoder.num_mask_tokens])
-        masks = (weights @ self._pixels(patches, middle, fine)).view(len(prompt), -1, *fine.shape[-2:])
+        masks = (weights @ self._pixels(patches, middle, fine)).view(prompt.shape[0], -1, *fine.shape[-2:])
         iou_scores = self._decoder.iou_prediction_head(tokens[:, 1])
         if multimask:
             return masks[:, 1:], iou_scores[:, 1:]
@@ -104,7 +104,7 @@ class ClickDecoder:
         """(B, C / 8, 16 g * g): patches at four times their side, in the light of the finer levels."""
         norm = self._decoder.upscale_layer_norm
         side = middle.shape[-1]
-        doubled = self._up1(patches, side // 2).reshape(len(patches), side, side, -1) + middle.permute(0, 2, 3, 1)
+        doubled = self._up1(patches, side // 2).reshape(patches.shape[0], side, side, -1) + middle.permute(0, 2, 3, 1)
         doubled = gelu(layer_norm(doubled, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
         again = self._up2(doubled.flatten(1, 2), side).permute(0, 5, 1, 2, 3, 4).reshape(fine.shape)
         return gelu(again.add_(fine)).flatten(2)
@@ -191,7 +191,7 @@ class _Quadrupling:
     def __call__(self, pixels: Tensor, side: int) -> Tensor:
         """(B, side * side, C_in) to (B, side, 2, side, 2, C_out)."""
         each = linear(pixels, self._weight, self._bias)
-        return each.view(len(pixels), side, side, 2, 2, -1).transpose(2, 3)
+        return each.view(pixels.shape[0], side, side, 2, 2, -1).transpose(2, 3)
 
 
 class _Side:

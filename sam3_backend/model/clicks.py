@@ -13,7 +13,7 @@ import torch
 from sam3_backend.errors import InvalidPrompt
 from sam3_backend.model.answers import Drawings, Segmentation
 from sam3_backend.model.device import answering
-from sam3_backend.model.postprocessing import LOGIT_LIMIT, fill_holes, to_mask
+from sam3_backend.model.postprocessing import fill_holes, to_mask
 from sam3_backend.model.prompt_inputs import labelled_points, logit_of, one_box, previous_logits
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 CLICK_FEATURES = ("click_fine", "click_middle", "click_coarse")
 """Names of the click decoder's tensors in an embedding, finest first."""
+
+CALLS_TO_BE_WARM = 2
+"""On a CPU the first call of a kind is recorded, and the recording put in order by the second."""
 
 TOP_LEFT, BOTTOM_RIGHT = 2, 3
 """Kinds of marks besides points, as the prompt encoder numbers them."""
@@ -96,11 +99,13 @@ class Click:
     Attributes:
         embedding: Of the picture, with ``CLICK_FEATURES``.
         prompt: What is asked.
+        tensors: The same for the decoder, on the CPU: see ``ClickHead.forward``.
         cut: Pixels with a higher logit belong to the object.
     """
 
     embedding: Embedding
     prompt: ClickPrompt
+    tensors: Sequence[torch.Tensor]
     cut: float
 
 
@@ -118,7 +123,7 @@ class Clicks:
         self._head = head
         self._name = name
         self._pace = pace
-        self._architecture = architecture
+        self._frame_px, self._low_res_size_px = architecture.input_size_px, architecture.low_res_size_px
 
     def question(
         self,
@@ -134,9 +139,21 @@ class Clicks:
         Raises:
             InvalidPrompt: No prompt, or one that is out of range.
         """
-        cut, size_px = logit_of(mask_threshold), self._architecture.low_res_size_px
-        prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, size_px)
-        return Click(embedding, prompt, cut)
+        cut = logit_of(mask_threshold)
+        prompt = ClickPrompt.checked(points, box, mask_logits, multimask, embedding.picture_hw, self._low_res_size_px)
+        arrays = [prompt.marks * np.float32(self._frame_px), prompt.kinds]
+        if prompt.mask_logits is not None:
+            arrays.append(prompt.mask_logits)
+        return Click(embedding, prompt, [torch.tensor(each[None]) for each in arrays], cut)
+
+    def warm_up(self, embedding: Embedding) -> None:
+        """Answer clicks of every kind and number, so that nobody waits for what is done once."""
+        for mask_logits in (None, np.zeros((self._low_res_size_px, self._low_res_size_px), np.float32)):
+            for multimask in (True, False):
+                click = self.question(embedding, [(1, 1)], None, mask_logits, multimask, 0.5)
+                for count in range(1, self._pace.clicks_at_once + 1):
+                    for _ in range(CALLS_TO_BE_WARM):
+                        self.answer([click] * count)
 
     def answer(self, clicks: Sequence[Click]) -> list[Segmentation]:
         """Answer questions about any pictures; those with prompts of the same kinds and numbers in one pass.
@@ -159,42 +176,27 @@ class Clicks:
         answers: dict[int, Segmentation] = {}
         with answering("looking for the object"), self._pace.clicking():
             for indices in alike.values():
-                found = _in_one_pass(self._head, [clicks[each] for each in indices], self._architecture.input_size_px)
+                found = _in_one_pass(self._head, [clicks[each] for each in indices])
                 answers.update(zip(indices, found, strict=True))
         return [answers[index] for index in range(len(clicks))]
 
 
-def _in_one_pass(head: ClickHead, clicks: Sequence[Click], frame_px: int) -> list[Segmentation]:
-    features = [
-        _joined([cast("torch.Tensor", each.embedding.tensors[name]) for each in clicks]) for name in CLICK_FEATURES
-    ]
-
-    device, prompts = features[0].device, [each.prompt for each in clicks]
-    refined = [each.mask_logits for each in prompts if each.mask_logits is not None]
-    masks, iou_scores = head(
-        features,
-        torch.from_numpy(np.stack([each.marks for each in prompts]) * np.float32(frame_px)).to(device),
-        torch.from_numpy(np.stack([each.kinds for each in prompts])).to(device),
-        torch.from_numpy(np.stack(refined)).to(device) if refined else None,
-        multimask=prompts[0].multimask,
-    )
-    logits, scores = masks.cpu().numpy(), iou_scores.cpu().numpy()
+def _in_one_pass(head: ClickHead, clicks: Sequence[Click]) -> list[Segmentation]:
+    features = [[cast("torch.Tensor", each.embedding.tensors[name]) for name in CLICK_FEATURES] for each in clicks]
+    masks, iou_scores = head(features, [each.tensors for each in clicks], multimask=clicks[0].prompt.multimask)
     return [
-        _segmentation(click, found[order], tuple(rated[order].tolist()))
-        for click, found, rated in zip(clicks, logits, scores, strict=True)
-        for order in [np.argsort(-rated, kind="stable")]
+        _segmentation(click, logits, rated)
+        for click, logits, rated in zip(clicks, masks.numpy(), iou_scores.tolist(), strict=True)
     ]
 
 
-def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
-
-
-def _segmentation(click: Click, logits: FloatArray, iou_scores: tuple[float, ...]) -> Segmentation:
+def _segmentation(click: Click, logits: FloatArray, iou_scores: list[float]) -> Segmentation:
+    best_first = sorted(range(len(iou_scores)), key=lambda each: -iou_scores[each])
+    decoded = [logits[each] for each in best_first]
     return Segmentation(
-        masks=Drawings(partial(_draw, each, click.cut, click.embedding.picture_hw) for each in logits),
-        iou_scores=iou_scores,
-        mask_logits=logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT),
+        masks=Drawings(partial(_draw, each, click.cut, click.embedding.picture_hw) for each in decoded),
+        iou_scores=tuple(iou_scores[each] for each in best_first),
+        decoded=decoded,
     )
 
 

@@ -259,8 +259,7 @@ class Predictor:
         embedding = self.encode(self._blank())
         self.detect(embedding, text="object", threshold=0.0)
         if self.has_click_decoder:
-            self.segment(embedding, points=[(1, 1)])
-            self.segment(embedding, box=(1, 1, self.input_size_px - 1, self.input_size_px - 1))
+            self.clicks.warm_up(embedding)
         self.concepts.forget()
         self.find_pace()
 

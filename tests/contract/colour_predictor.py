@@ -95,7 +95,7 @@ class ColourPredictor:
             number = numbers[min(int(y), numbers.shape[0] - 1), min(int(x), numbers.shape[1] - 1)]
             if number:
                 taken = taken | (numbers == number) if is_positive else taken & (numbers != number)
-        return Segmentation((Mask.from_array(taken),), (0.9,), np.zeros((1, 2, 2), dtype=np.float32))
+        return Segmentation((Mask.from_array(taken),), (0.9,), [np.zeros((2, 2), dtype=np.float32)])
 
 
 def _patches(rgb: np.ndarray) -> dict[str, np.ndarray]:

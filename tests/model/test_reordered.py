@@ -95,7 +95,9 @@ def test_clicks_are_decoded_as_by_transformers_decoder(demo: Predictor, *, multi
     labels = torch.tensor([[1, 0, 1], [0, 1, 1]])
     logits = torch.randn(2, 4 * 32, 4 * 32, generator=random) if refines else None
     kinds = torch.cat([labels, torch.tensor([[2, 3]] * 2)], dim=1)
-    ours = head(features, torch.cat([points, corners], dim=1), kinds, logits, multimask=multimask)
+    asked = [torch.cat([points, corners], dim=1), kinds] + ([logits] if refines else [])
+    pictures, prompts = (list(zip(*(each.split(1) for each in parts), strict=True)) for parts in (features, asked))
+    ours = head(pictures, prompts, multimask=multimask)
     head.mask_decoder.config._attn_implementation = "sdpa"
     boxes = corners.flatten(1)[:, None]
     before = None if logits is None else logits[:, None]
