@@ -147,8 +147,9 @@ class Segmenter:
             seen = self._pictures.look(location)
         file = seen.file
         if file is None:
+            key = self._predictor.key(seen.content_hash)
             with timings.stage("embedding"):
-                known = self._store.find(self._predictor.key(seen.content_hash), SharedTerms(terms))
+                known = self._with_room(lambda: self._store.find(key, SharedTerms(terms)))
             if known is not None:
                 return known
             with timings.stage("download"):
@@ -167,10 +168,10 @@ class Segmenter:
             with timings.stage("decode"):
                 ready = self._predictor.prepare(decode().rgb, content_hash=content_hash)
             with timings.stage("encode"):
-                return self._with_room(lambda: self._scheduler.run_together(self._encodes, ready, shared))
+                return self._scheduler.run_together(self._encodes, ready, shared)
 
         with timings.stage("embedding"):
-            return self._store.get_or_make(self._predictor.key(content_hash), make, shared)
+            return self._with_room(lambda: self._store.get_or_make(self._predictor.key(content_hash), make, shared))
 
     def _ask_concepts(
         self, embedding: Embedding, group: Sequence[PromptSet], options: AnswerOptions, terms: Terms

@@ -12,6 +12,7 @@ import torch
 
 from sam3_backend.embeddings.codec import HostEmbedding, HostTensor
 from sam3_backend.embeddings.embedding import Embedding
+from sam3_backend.model.device import answering
 
 
 class DeviceTransfer:
@@ -34,10 +35,15 @@ class DeviceTransfer:
         return HostEmbedding(embedding.key, embedding.picture_hw, tensors)
 
     def from_host(self, embedding: HostEmbedding) -> Embedding:
-        """Copy an embedding onto the device."""
+        """Copy an embedding onto the device.
+
+        Raises:
+            ModelOutOfMemory: It has no room there.
+        """
         tensors = {}
-        for name, each in embedding.tensors.items():
-            tensor = torch.empty(each.shape, dtype=getattr(torch, each.dtype))
-            tensor.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(each.values, dtype=np.uint8)
-            tensors[name] = tensor.to(self._device)
+        with answering("fetching what it saw of the picture"):
+            for name, each in embedding.tensors.items():
+                tensor = torch.empty(each.shape, dtype=getattr(torch, each.dtype))
+                tensor.reshape(-1).view(torch.uint8).numpy()[:] = np.frombuffer(each.values, dtype=np.uint8)
+                tensors[name] = tensor.to(self._device)
         return Embedding(embedding.key, embedding.picture_hw, tensors)

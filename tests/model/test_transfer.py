@@ -7,6 +7,7 @@ import torch
 
 from sam3_backend.embeddings import codec
 from sam3_backend.embeddings.embedding import Embedding, EmbeddingKey
+from sam3_backend.errors import ModelOutOfMemory
 from sam3_backend.model.transfer import DeviceTransfer
 
 
@@ -22,3 +23,15 @@ def test_every_value_survives_the_way_through_bytes(dtype: torch.dtype) -> None:
     for name, tensor in tensors.items():
         assert torch.equal(back.tensors[name], tensor)  # type: ignore[arg-type]
         assert back.tensors[name].dtype == dtype  # type: ignore[attr-defined]
+
+
+def test_a_device_without_room_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    embedding = Embedding(EmbeddingKey("picture", "model"), (40, 50), {"vit": torch.randn(1, 6, 4)})
+    transfer = DeviceTransfer("cpu")
+    stored = transfer.to_host(embedding)
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    with pytest.raises(ModelOutOfMemory, match="while fetching what it saw of the picture"):
+        transfer.from_host(stored)

@@ -310,6 +310,27 @@ def test_where_memory_runs_out_room_is_made_and_the_call_tried_once_more() -> No
     assert predictor.rooms_made == 1
 
 
+def test_where_an_embedding_finds_no_room_on_its_way_from_the_shared_store_it_is_fetched_once_more() -> None:
+    class Scarce(EmbeddingStore):
+        def find(self, *about: Any) -> Embedding | None:
+            return super().find(*about) if "find" in full_once else self._is_full("find")
+
+        def get_or_make(self, *about: Any) -> Embedding:
+            return super().get_or_make(*about) if "get_or_make" in full_once else self._is_full("get_or_make")
+
+        def _is_full(self, once: str) -> Any:
+            full_once.add(once)
+            raise ModelOutOfMemory("full")
+
+    full_once: set[str] = set()
+    predictor = RecordingPredictor()
+    segmenter = Segmenter(predictor, Scheduler(), Scarce(MemoryTier(10**9)), Pictures())  # type: ignore[arg-type]
+    for _ in range(2):  # the second time its content is known, and it is looked for first
+        assert len(segmenter.answer("a", [clicks(0.1)]).found) == 1  # type: ignore[arg-type]
+    assert full_once == {"find", "get_or_make"}
+    assert predictor.rooms_made == 2
+
+
 def test_memory_that_stays_full_is_said_so_and_the_next_request_is_answered() -> None:
     predictor = RecordingPredictor()
     segmenter = segmenter_over(predictor)
