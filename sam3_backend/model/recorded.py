@@ -54,7 +54,8 @@ class Recorded:
 
 def _record(function: Function, kind: Any, tensors: tuple[Tensor, ...]) -> Callable[..., tuple[Tensor, ...]]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is deprecated
+        for expected in (DeprecationWarning, FutureWarning):  # but not what it has to say of the function
+            warnings.simplefilter("ignore", expected)
         traced = torch.jit.trace(_Call(function, kind).eval(), tensors, check_trace=False)  # type: ignore[no-untyped-call]
         recording: Callable[..., tuple[Tensor, ...]] = torch.jit.freeze(traced)
     return recording

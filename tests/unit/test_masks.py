@@ -141,3 +141,10 @@ def test_holes_are_the_same_wherever_the_object_lies(margin_px: int) -> None:
         areas_px = np.bincount(labels[~foreground])
         expected = ~foreground & (areas_px[np.where(foreground, 1, labels)] <= limit_px)
         assert np.array_equal(small_holes(foreground, limit_px), expected)
+
+
+def test_what_surrounds_a_small_object_is_measured_to_the_edges() -> None:
+    foreground = np.zeros((20, 20), dtype=bool)
+    foreground[8:12, 8:12] = True
+    assert not small_holes(foreground, max_area_px=383).any()
+    assert small_holes(foreground, max_area_px=384).sum() == 384
