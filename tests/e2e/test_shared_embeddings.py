@@ -16,6 +16,7 @@ from examples.studio.backend import start_backend
 from examples.studio.pictures import Drawing, Shape
 from sam3_backend.label_studio import rle
 from tests.local_redis import Redis
+from tests.overlap import iou
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +102,7 @@ def test_what_one_worker_encoded_and_decoded_is_refined_by_the_other_to_the_same
     truth = drawing.truth("red circle")
     for stream in (mask, refined[-1]):
         found = rle.decode(stream, drawing.width_px, drawing.height_px)
-        assert (found & truth).sum() / (found | truth).sum() > 0.9
+        assert iou(found, truth) > 0.9
 
 
 def test_ten_annotators_who_open_one_picture_cost_one_encode(server: Server) -> None:
@@ -113,3 +114,21 @@ def test_ten_annotators_who_open_one_picture_cost_one_encode(server: Server) -> 
             asked = [annotators.submit(click, server.url, drawing, spot) for _ in range(10)]
             assert len({tuple(each.result()) for each in asked}) == 1
     assert lookups(server.url, "made") == made + len(spots)
+
+
+def test_eight_annotators_on_eight_pictures_each_get_the_object_they_clicked(server: Server) -> None:
+    places = [(140 + 240 * column, 160 + 260 * row) for row in range(2) for column in range(4)]
+    drawings = [Drawing((Shape("circle", "red", place, 80),), width_px=1000, height_px=600) for place in places]
+
+    def work(place: tuple[int, int], drawing: Drawing) -> list[float]:
+        (x, y), truth, overlaps = place, drawing.truth("red circle"), []
+        for number in range(12):
+            spots = [(x + 3 * number - 18, y), (x, y + 20)]
+            stream = click(server.url, drawing, *spots[: 1 + number % 2])  # every other one refines
+            found = rle.decode(stream, drawing.width_px, drawing.height_px)
+            overlaps.append(iou(found, truth))
+        return overlaps
+
+    with ThreadPoolExecutor(len(places)) as annotators:
+        for overlaps in annotators.map(work, places, drawings):
+            assert min(overlaps) > 0.9
